@@ -1,0 +1,130 @@
+// What an action is: one file that declares data and a few functions (see docs/architecture.md, "Actions").
+// Pure functions (claims, check, effect, title) see the fleet through FleetState; run and probe act through the context.
+import type { Static, TObject } from 'typebox'
+import type { Json, JsonObject } from '../db/json.ts'
+import type { Host } from '../host/host.ts'
+import type { FleetState } from '../inventory/fleet-state.ts'
+import type { Claim, Effect, NewTask, TaskError } from '../queue/task.ts'
+
+/** Is the request possible? `nothingToDo` completes at run time without touching the host. */
+export type Verdict =
+  | { verdict: 'possible' }
+  | { verdict: 'nothing_to_do'; why: string }
+  | { verdict: 'impossible'; code: string; message: string; next: string }
+
+export const possible: Verdict = { verdict: 'possible' }
+export const nothingToDo = (why: string): Verdict => ({ verdict: 'nothing_to_do', why })
+/** @param code stable snake_case; @param message names the value and the rule; @param next is the way out. */
+export const impossible = (code: string, message: string, next: string): Verdict => ({
+  verdict: 'impossible',
+  code,
+  message,
+  next
+})
+
+export type Outcome =
+  | { outcome: 'complete'; result: Json }
+  | { outcome: 'failed'; error: TaskError }
+  | { outcome: 'cancelled'; error: TaskError }
+  | { outcome: 'retry'; afterMs: number; error: TaskError }
+  | { outcome: 'park'; reason: string; key: string }
+  | { outcome: 'awaiting'; what: string; deadlineMs: number }
+  | { outcome: 'expand'; children: NewTask[] }
+  | { outcome: 'uncertain'; error: TaskError; evidence: Json }
+
+export const complete = (result: Json = null): Outcome => ({ outcome: 'complete', result })
+export const failed = (error: TaskError): Outcome => ({ outcome: 'failed', error })
+export const retry = (afterMs: number, error: TaskError): Outcome => ({ outcome: 'retry', afterMs, error })
+export const park = (reason: string, key: string): Outcome => ({ outcome: 'park', reason, key })
+export const expand = (children: NewTask[]): Outcome => ({ outcome: 'expand', children })
+export const uncertain = (error: TaskError, evidence: Json): Outcome => ({ outcome: 'uncertain', error, evidence })
+
+export type Probe =
+  | { happened: 'yes'; evidence: Json; result: Json }
+  | { happened: 'no'; evidence: Json }
+  | { happened: 'unknown'; evidence: Json; why: string }
+
+/** What the action may do to the database: tell the inventory what it saw, before it says that it is complete. */
+export interface Observer {
+  /** Looks the VM up on the host and records what was seen; absent counts too. */
+  vm(host: string, uuid: string): Promise<void>
+  pool(host: string, pool: string): Promise<void>
+  host(host: string): Promise<void>
+  /** Forgets a host and everything observed only there. */
+  forgetHost(host: string): Promise<void>
+  addHost(host: {
+    name: string
+    uuid: string
+    controlUri: string
+    peerUri: string | null
+    migrationUri: string | null
+    by: string
+  }): Promise<void>
+  setCordon(host: string, cordon: { reason: string; by: string } | null): Promise<void>
+  shareStore(store: string, pools: { host: string; pool: string }[]): Promise<void>
+  /** Hosts on which the VM was ever seen or to which an attempt was bound. */
+  whereabouts(uuid: string): Promise<{ host: string; state: 'active' | 'defined' | 'absent' | 'unknown' }[]>
+  /** Notes before acting that an attempt is bound to this host, so that a probe will look there. */
+  bindWhereabouts(uuid: string, host: string): Promise<void>
+  /** Keeps a definition (dumped with its secrets) before it is removed from a host. */
+  keepDefinition(uuid: string, host: string, xml: string): Promise<void>
+}
+
+export interface ActionContext {
+  readonly task: { id: number; attempt: number; action: string; title: string; by: string }
+  /** Names this installation in the marks that it leaves on hosts. */
+  readonly instance: string
+  /** Observed facts, loaded when the task started. Look at the host for what decides. */
+  readonly state: FleetState
+  /** The host that the task was bound to when it started: by its arguments, the VM's home, or placement. */
+  readonly boundHost: string | null
+  /** Aborts when someone asked to cancel the task. */
+  readonly signal: AbortSignal
+  /** A host's handle; its writing calls are refused once this dispatcher's lease is too old. */
+  host(name: string): Host
+  /** A connection to a host that is not in the inventory yet (host.add, host.check). */
+  connect(address: { name: string; controlUri: string }): Promise<{ host: Host; close(): Promise<void> }>
+  readonly observe: Observer
+  log(level: 'info' | 'warn' | 'error', message: string, data?: JsonObject): void
+  /** Names what is being done now; an error says at which step it happened. */
+  step(name: string): void
+  progress(progress: { done: number; total: number | null; unit: string; note?: string }): void
+  /** Children of this task, once it expanded and all of them have ended. */
+  readonly children: readonly { id: number; state: string; title: string; error: TaskError | null }[] | null
+}
+
+export interface Action<S extends TObject = TObject> {
+  /** noun.verb in our words. */
+  readonly name: string
+  readonly summary: string
+  readonly args: S
+  /** True when it cannot be undone: said before it runs. */
+  readonly irreversible?: boolean
+  /** Fills in what must be the same however often the task runs: a UUID, MAC addresses. Once, at submission, before anything else. */
+  prepare?(args: Static<S>): Static<S>
+  /** One line for lists: `Start web1`. */
+  title(args: Static<S>, state: FleetState): string
+  /**
+   * What it touches. Asked of predicted state at submission (phase `queued`) and again of observed state just before it
+   * runs (phase `starting`), when the bound host's claim is added; another answer makes the task wait anew.
+   */
+  claims(args: Static<S>, state: FleetState): Claim[]
+  check(args: Static<S>, state: FleetState): Verdict
+  /** Predicted facts after success. */
+  effect(args: Static<S>, state: FleetState): Effect[]
+  /**
+   * The host it runs on, decided as it starts: a name, `place` for the placement of a VM of that size, or null for none.
+   * Left out: none.
+   */
+  bindTo?(args: Static<S>, state: FleetState): { host: string } | { place: PlacementNeed } | null
+  run(ctx: ActionContext, args: Static<S>): Promise<Outcome>
+  /** Did it happen? Asked after a lost connection, a timeout or a crash; never changes anything. */
+  probe(ctx: ActionContext, args: Static<S>): Promise<Probe>
+  /** The inverse, as a task to submit, or why there is none. Given the result of the run. */
+  undo?(args: Static<S>, state: FleetState): { action: string; args: JsonObject } | { impossible: string }
+}
+
+export type PlacementNeed = { vm: string; memoryMiB: number; vcpus: number; stores: string[]; networks: string[] }
+
+/** Declares an action; only for its types: the arguments' static type reaches every function. */
+export const action = <S extends TObject>(declared: Action<S>): Action<S> => declared

@@ -1,0 +1,99 @@
+// Facts: what is held true of a subject (a VM, a host, a pool …), one flat record each, observed or predicted.
+// A subject is spelt like a resource (src/model/resource.ts). Effects of open tasks are folded over observed facts:
+// keys overwrite, null ends the subject.
+import type { PowerState, VmDisk, VmNic } from '../model/vm.ts'
+
+/** A disk with the store and volume that its source was recognised as on the VM's host; null for a path in no known pool. */
+export type PlacedDisk = VmDisk & { store: string | null; volume: string | null }
+
+/** `vm/UUID` */
+export type VmFacts = {
+  uuid: string
+  name: string
+  /** The host that has its definition. */
+  home: string
+  /** The host that it is active on; null while off. */
+  activeOn: string | null
+  power: PowerState
+  reason: string
+  persistent: boolean
+  autostart: boolean
+  hasSavedImage: boolean
+  memoryMiB: number
+  maxMemoryMiB: number
+  vcpus: number
+  disks: PlacedDisk[]
+  nics: VmNic[]
+  snapshots: number
+  /** `ours` made or adopted by us; `foreign` has another manager's metadata; `plain` is anybody's. */
+  owner: 'ours' | 'foreign' | 'plain'
+  /** Other hosts where it is defined or was seen in a state that is not known to be over: host → state. */
+  elsewhere: Record<string, 'active' | 'defined' | 'unknown'>
+  job: string | null
+  observedAt: string | null
+}
+
+/** `vm-name/NAME`: every VM of that name, as UUID → home; a null value is one that is going away. */
+export type VmNameFacts = Record<string, string | null>
+
+/** `host/NAME` */
+export type HostFacts = {
+  name: string
+  uuid: string | null
+  controlUri: string
+  peerUri: string | null
+  migrationUri: string | null
+  connection: 'up' | 'down' | 'unknown'
+  connectionReason: string | null
+  cordoned: boolean
+  cordonReason: string | null
+  arch: string | null
+  domainType: string | null
+  emulator: string | null
+  machine: string | null
+  cpus: number
+  memoryMiB: number
+  /** Home to this many definitions, host to this many active VMs. */
+  definitions: number
+  activeVms: number
+  committedMiB: number
+}
+
+/** `pool/HOST/NAME` */
+export type PoolFacts = {
+  host: string
+  name: string
+  uuid: string | null
+  type: string
+  store: string
+  target: string | null
+  active: boolean
+  autostart: boolean
+  capacityBytes: number
+  availableBytes: number
+}
+
+/** `store/NAME` */
+export type StoreFacts = {
+  name: string
+  shared: boolean
+  type: string
+  /** Hosts that have a pool on it: host → pool's name, target path and whether it is active. */
+  pools: Record<string, { pool: string; target: string | null; active: boolean } | null>
+}
+
+/** `volume/STORE/NAME` */
+export type VolumeFacts = {
+  store: string
+  name: string
+  path: string
+  format: string | null
+  capacityBytes: number
+  allocationBytes: number
+  backing: string | null
+  /** UUIDs of VMs, on any host, that have it as a disk or under a disk. */
+  usedBy: string[]
+}
+
+/** `network/HOST/NAME` */
+export type NetworkFacts = { host: string; name: string; active: boolean; bridge: string | null }

@@ -1,0 +1,103 @@
+// What an action's pure functions see of the fleet: facts by subject, observed or predicted.
+// Reading is synchronous and recorded. A subject that is not loaded yet throws NotLoaded; whoever evaluates the action
+// (evaluate.ts in src/actions) loads what is missing, for a whole plan at once, and asks again. So actions need not
+// declare what they read, and what they read is known exactly.
+import type { Json, JsonObject } from '../db/json.ts'
+import type { HostFacts, NetworkFacts, PoolFacts, StoreFacts, VmFacts, VmNameFacts, VolumeFacts } from './facts.ts'
+import { resource } from '../model/resource.ts'
+
+export class NotLoaded extends Error {
+  override readonly name = 'NotLoaded'
+  readonly subject: string
+  constructor(subject: string) {
+    super(`facts of ${subject} are not loaded`)
+    this.subject = subject
+  }
+}
+
+/** Facts laid over a subject by one task; null ends the subject. */
+export type Overlay = { task: number | string; title: string; subject: string; facts: JsonObject | null }
+
+export type FleetPhase = 'queued' | 'starting'
+
+export class FleetState {
+  /** `queued`: predicted, at submission. `starting`: observed, just before the task runs. */
+  readonly phase: FleetPhase
+  /** The host that the task is bound to when it starts; null at submission. */
+  readonly boundHost: string | null
+  readonly #base: ReadonlyMap<string, JsonObject | null>
+  readonly #overlays: ReadonlyMap<string, readonly Overlay[]>
+  readonly #without: number | string | undefined
+  readonly #reads = new Set<string>()
+
+  constructor(options: {
+    phase: FleetPhase
+    base: ReadonlyMap<string, JsonObject | null>
+    overlays?: ReadonlyMap<string, readonly Overlay[]>
+    /** Leaves out one task's effects: is the request possible without it? */
+    without?: number | string
+    boundHost?: string | null
+  }) {
+    this.phase = options.phase
+    this.#base = options.base
+    this.#overlays = options.overlays ?? new Map()
+    this.#without = options.without
+    this.boundHost = options.boundHost ?? null
+  }
+
+  /** Subjects read so far. */
+  get reads(): ReadonlySet<string> {
+    return this.#reads
+  }
+
+  /** The facts of a subject after the open tasks; undefined when there is no such thing. */
+  facts(subject: string): JsonObject | undefined {
+    this.#reads.add(subject)
+    const base = this.#base.get(subject)
+    if (base === undefined) throw new NotLoaded(subject)
+    let folded: JsonObject | null = base
+    for (const overlay of this.#overlays.get(subject) ?? []) {
+      if (overlay.task === this.#without) continue
+      folded = overlay.facts === null ? null : { ...folded, ...overlay.facts }
+    }
+    return folded ?? undefined
+  }
+
+  vm(uuid: string): VmFacts | undefined {
+    return this.#as<VmFacts>(resource.vm(uuid))
+  }
+
+  /** Every VM of that name, with its home; a fleet that was adopted may have several. */
+  vmsNamed(name: string): VmFacts[] {
+    const byUuid = this.#as<VmNameFacts>(resource.vmName(name)) ?? {}
+    return Object.entries(byUuid)
+      .filter(([, home]) => home !== null)
+      .map(([uuid]) => this.vm(uuid))
+      .filter((vm): vm is VmFacts => vm !== undefined && vm.name === name)
+  }
+
+  host(name: string): HostFacts | undefined {
+    return this.#as<HostFacts>(resource.host(name))
+  }
+
+  pool(host: string, pool: string): PoolFacts | undefined {
+    return this.#as<PoolFacts>(resource.pool(host, pool))
+  }
+
+  store(store: string): StoreFacts | undefined {
+    return this.#as<StoreFacts>(resource.store(store))
+  }
+
+  volume(store: string, volume: string): VolumeFacts | undefined {
+    return this.#as<VolumeFacts>(resource.volume(store, volume))
+  }
+
+  network(host: string, network: string): NetworkFacts | undefined {
+    return this.#as<NetworkFacts>(resource.network(host, network))
+  }
+
+  // The one place where stored JSON is taken for typed facts: the inventory and the actions' effects write them typed.
+  #as<T>(subject: string): T | undefined {
+    return this.facts(subject) as unknown as T | undefined
+  }
+}

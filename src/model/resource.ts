@@ -1,0 +1,39 @@
+// Names of what a task can touch. The queue treats them as opaque text; only this file knows how they are spelt.
+
+export const resource = {
+  vm: (uuid: string) => `vm/${uuid}`,
+  /** Guards a VM's name across the fleet: creating, adopting and renaming claim it. */
+  vmName: (name: string) => `vm-name/${name}`,
+  host: (host: string) => `host/${host}`,
+  /** What lets work onto a host: cordon, clear and remove claim the gate, so that they need not claim the host. */
+  hostGate: (host: string) => `host-gate/${host}`,
+  hostRefresh: (host: string) => `host/${host}/refresh`,
+  pool: (host: string, pool: string) => `pool/${host}/${pool}`,
+  poolRefresh: (host: string, pool: string) => `pool/${host}/${pool}/refresh`,
+  /** A store's name may hold one slash: `h1/default` is local to h1, `nfs1` is shared. */
+  store: (store: string) => `store/${store}`,
+  volume: (store: string, volume: string) => `volume/${store}/${volume}`,
+  network: (host: string, network: string) => `network/${host}/${network}`
+} as const
+
+export type ResourceKind = 'vm' | 'vm-name' | 'host' | 'host-gate' | 'pool' | 'store' | 'volume' | 'network'
+
+/** Splits a resource's name into its kind and the parts behind it; undefined for a kind that is not ours. */
+export function parseResource(name: string): { kind: ResourceKind; parts: string[] } | undefined {
+  const [kind, ...parts] = name.split('/')
+  switch (kind) {
+    case 'vm':
+    case 'vm-name':
+    case 'host':
+    case 'host-gate':
+    case 'pool':
+    case 'network':
+      return { kind, parts }
+    case 'store':
+      return { kind, parts: [parts.join('/')] }
+    case 'volume':
+      return { kind, parts: [parts.slice(0, -1).join('/'), parts.at(-1) ?? ''] }
+    default:
+      return undefined
+  }
+}
