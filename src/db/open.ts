@@ -60,13 +60,13 @@ const parseInt8Array = (text: string): (number | null)[] =>
         .split(',')
         .map((item) => (item === 'NULL' ? null : parseInt8(item)))
 
-const types = {
+const types: pg.CustomTypesConfig = {
   getTypeParser(oid: number, format?: 'text' | 'binary') {
     if (oid === INT8) return parseInt8
     if (oid === INT8_ARRAY) return parseInt8Array
     return pg.types.getTypeParser(oid, format)
   }
-} as pg.CustomTypesConfig
+}
 
 export function clientConfig(options: DatabaseOptions): pg.ClientConfig {
   return {
@@ -78,6 +78,8 @@ export function clientConfig(options: DatabaseOptions): pg.ClientConfig {
     ...(options.statementTimeoutMs ? { statement_timeout: options.statementTimeoutMs } : {})
   }
 }
+
+const ignore = () => {}
 
 export function openDatabase(options: DatabaseOptions): Database {
   const config = clientConfig(options)
@@ -122,9 +124,8 @@ export function openDatabase(options: DatabaseOptions): Database {
           }
         }
       } as unknown as Tx
-      // A connection that broke while it is lent out would otherwise end the process.
-      const onBroken = () => {}
-      client.on('error', onBroken)
+      // A connection that breaks while it is lent out would otherwise end the process; the next query tells.
+      client.on('error', ignore)
       let broken = false
       let committing = false
       try {
@@ -134,17 +135,19 @@ export function openDatabase(options: DatabaseOptions): Database {
         committing = true
         const ended = await client.query('commit')
         // A failed statement whose error the caller swallowed turns commit into rollback; that must not pass as success.
-        if (ended.command === 'ROLLBACK') throw new DatabaseError('invalid', 'the transaction had failed before its commit')
+        if (ended.command === 'ROLLBACK')
+          throw new DatabaseError('invalid', 'the transaction had failed before its commit')
         return value
       } catch (error) {
         open = false
-        const failure = error instanceof Error && !isPgError(error) ? error : toDatabaseError(error, committing ? 'commit' : 'inside')
+        const failure =
+          error instanceof Error && !isPgError(error) ? error : toDatabaseError(error, committing ? 'commit' : 'inside')
         if (!committing || !(failure instanceof DatabaseError)) {
           await client.query('rollback').catch(() => (broken = true))
         } else broken = failure.code === 'outcome_unknown' || failure.code === 'unavailable'
         throw failure
       } finally {
-        client.off('error', onBroken)
+        client.off('error', ignore)
         client.release(broken)
       }
     },
