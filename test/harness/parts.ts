@@ -1,0 +1,72 @@
+// What the tests need beyond Node and npm: programs of Debian packages, root, namespaces. Says what is missing and
+// which line brings it; installing is the runner's business (test/harness/run.ts).
+
+import { execFileSync } from 'node:child_process'
+import { globSync } from 'node:fs'
+import { describe } from 'vitest'
+
+type Part = { package: string; for: Use; files: string }
+type Use = 'real hosts' | 'PostgreSQL 15'
+
+const parts: readonly Part[] = [
+  { package: 'libvirt-daemon', for: 'real hosts', files: '/usr/sbin/libvirtd' },
+  { package: 'libvirt-daemon-driver-qemu', for: 'real hosts', files: '/usr/lib/*/libvirt/*/libvirt_driver_qemu.so' },
+  { package: 'libvirt-clients', for: 'real hosts', files: '/usr/bin/virsh' },
+  { package: 'qemu-system-x86', for: 'real hosts', files: '/usr/bin/qemu-system-x86_64' },
+  { package: 'qemu-utils', for: 'real hosts', files: '/usr/bin/qemu-img' },
+  { package: 'iproute2', for: 'real hosts', files: '/usr/sbin/ip,/sbin/ip' },
+  { package: 'openssh-server', for: 'real hosts', files: '/usr/sbin/sshd' },
+  { package: 'openssh-client', for: 'real hosts', files: '/usr/bin/ssh-keygen' },
+  { package: 'openssl', for: 'real hosts', files: '/usr/bin/openssl' },
+  { package: 'util-linux', for: 'real hosts', files: '/usr/bin/setpriv' },
+  { package: 'postgresql-15', for: 'PostgreSQL 15', files: '/usr/lib/postgresql/15/bin/postgres' }
+]
+
+/** Packages that are missing here, in the order of the table. */
+export function missingPackages(use?: Use): string[] {
+  const wanted = parts.filter((part) => !use || part.for === use)
+  return wanted.filter((part) => globSync(part.files.split(',')).length === 0).map((part) => part.package)
+}
+
+/** The line that an operator of Debian types. */
+export function installLine(packages: readonly string[]): string {
+  return `apt-get install -y --no-install-recommends ${packages.join(' ')}`
+}
+
+/** Why tests that need `use` cannot run here, in a sentence; undefined when they can. */
+export function obstacle(use: Use): string | undefined {
+  if (process.platform !== 'linux') return `${use}: needs Linux, this is ${process.platform}`
+  if (process.getuid?.() !== 0) return `${use}: needs root; run npm test as root`
+  const packages = missingPackages(use)
+  if (packages.length > 0) return `${use}: missing here; ${installLine(packages)}`
+  if (use === 'real hosts' && !mayUnshare()) {
+    return `${use}: this root may not make namespaces; in a container, start it with --privileged`
+  }
+  return undefined
+}
+
+/** Every obstacle on this machine. */
+export function obstacles(): string[] {
+  return [...new Set(parts.map((part) => part.for))].map(obstacle).filter((reason) => reason !== undefined)
+}
+
+let namespaces: boolean | undefined
+function mayUnshare(): boolean {
+  if (namespaces === undefined) {
+    try {
+      execFileSync('unshare', ['--mount', '--net', '--pid', '--fork', 'mount', '-t', 'tmpfs', 'tmpfs', '/mnt'], {
+        stdio: 'ignore'
+      })
+      namespaces = true
+    } catch {
+      namespaces = false
+    }
+  }
+  return namespaces
+}
+
+/** A suite that is skipped where `use` cannot be had; the runner tells why, and with CI=true counts it as failed. */
+export function describeWith(use: Use, name: string, body: () => void): void {
+  if (obstacle(use)) describe.skip(name, body)
+  else describe(name, body)
+}
