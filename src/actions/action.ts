@@ -120,6 +120,8 @@ export interface Action<S extends TObject = TObject> {
   run(ctx: ActionContext, args: Static<S>): Promise<Outcome>
   /** Did it happen? Asked after a lost connection, a timeout or a crash; never changes anything. */
   probe(ctx: ActionContext, args: Static<S>): Promise<Probe>
+  /** Actions whose unfinished tasks on what this one claims exclusively are cancelled at its submission: `now` makes way. */
+  overtakes?(args: Static<S>): readonly string[]
   /** The inverse, as a task to submit, or why there is none. Given the result of the run. */
   undo?(args: Static<S>, state: FleetState): { action: string; args: JsonObject } | { impossible: string }
 }

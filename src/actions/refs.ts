@@ -113,7 +113,7 @@ function resolveText(schema: Annotated, value: string, pointer: string, state: F
         throw unknown('volume', value, pointer, `see \`taskomatic volume list --store ${store}\``)
       return value
     }
-    case undefined:
+    default:
       return value
   }
 }

@@ -58,7 +58,7 @@ export class FleetState {
     let folded: JsonObject | null = base
     for (const overlay of this.#overlays.get(subject) ?? []) {
       if (overlay.task === this.#without) continue
-      folded = overlay.facts === null ? null : { ...folded, ...overlay.facts }
+      folded = lay(folded, overlay, subject)
     }
     return folded ?? undefined
   }
@@ -100,4 +100,11 @@ export class FleetState {
   #as<T>(subject: string): T | undefined {
     return this.facts(subject) as unknown as T | undefined
   }
+}
+
+/** Changed facts say nothing of a subject that does not exist: only facts that name it bring it into being. */
+function lay(facts: JsonObject | null, overlay: Overlay, subject: string): JsonObject | null {
+  if (overlay.facts === null) return null
+  const makes = 'name' in overlay.facts || subject.startsWith('vm-name/')
+  return facts === null && !makes ? null : { ...facts, ...overlay.facts }
 }

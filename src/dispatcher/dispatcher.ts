@@ -1,0 +1,263 @@
+// The dispatcher: takes runnable tasks as slots are free, runs each, records its end. It is woken by submissions, by ends and by
+// notifications of other processes; the guard poll looks for what all of these missed and says so loudly.
+import { performance } from 'node:perf_hooks'
+import type { Logger } from 'pino'
+import type { Action } from '../actions/action.ts'
+import { taskErrorOf } from '../actions/error.ts'
+import type { Database } from '../db/open.ts'
+import {
+  beat,
+  registerDispatcher,
+  settle,
+  unpark,
+  unregisterDispatcher,
+  type ClaimedTask,
+  type End
+} from '../queue/dispatch.ts'
+import { guardPoll } from '../queue/guard.ts'
+import { channels } from '../queue/notify.ts'
+import { cancelRequests } from '../queue/requests.ts'
+import { createContexts, type ContextParts } from './context.ts'
+import { executeTask, type Execution } from './execute.ts'
+
+export type DispatcherOptions = ContextParts & {
+  database: Database
+  registry: ReadonlyMap<string, Action>
+  log: Logger
+  /** Tasks at once. Default 256: a slot is a promise, not a thread. */
+  workers?: number
+  /** How long running work may go on after `stop`. Default 30,000. */
+  drainMs?: number
+  /** Default 10,000; beaten three times as often and once more. */
+  leaseMs?: number
+  /** Default 5,000; 0 = no guard poll (tests that prove that events suffice). */
+  guardPollMs?: number
+  /** Listen for other processes' notifications. Default true. */
+  listen?: boolean
+}
+
+export interface Dispatcher {
+  /** Something may have become runnable. */
+  wake(): void
+  /** A host is up: what was parked for it may go on. */
+  hostUp(host: string): Promise<void>
+  /** Tasks that only the guard poll found; 0 on a healthy run. */
+  guardPollFound(): number
+  running(): number
+  /** Takes nothing more, lets running work finish for `drainMs`, hands over the rest. May be called twice. */
+  stop(): Promise<void>
+}
+
+export async function startDispatcher(options: DispatcherOptions): Promise<Dispatcher> {
+  const dispatcher = new RunningDispatcher(options)
+  await dispatcher.start()
+  return dispatcher
+}
+
+type Slot = { task: ClaimedTask; abort: AbortController; done: Promise<void> }
+
+class RunningDispatcher implements Dispatcher {
+  readonly #options: DispatcherOptions
+  readonly #workers: number
+  readonly #leaseMs: number
+  readonly #slots = new Map<number, Slot>()
+  readonly #timers = new Set<NodeJS.Timeout>()
+  #ends: End[] = []
+  #id = 0
+  #lastBeat = 0
+  #woken = false
+  #pumping: Promise<void> | undefined
+  #due: NodeJS.Timeout | undefined
+  #found = 0
+  #stopping: Promise<void> | undefined
+  #listening: { stop(): Promise<void> } | undefined
+  #execution: Execution | undefined
+
+  constructor(options: DispatcherOptions) {
+    this.#options = options
+    this.#workers = options.workers ?? 256
+    this.#leaseMs = options.leaseMs ?? 10_000
+  }
+
+  async start(): Promise<void> {
+    const { database, log } = this.#options
+    await this.#register()
+    if (this.#options.listen ?? true) this.#listening = await database.listen(channels.ready, () => this.#heard())
+    this.#every(this.#leaseMs / 3.5, () => this.#beat())
+    const guardPollMs = this.#options.guardPollMs ?? 5000
+    if (guardPollMs > 0) this.#every(guardPollMs, () => this.#guard())
+    log.info({ dispatcher: this.#id, workers: this.#workers, leaseMs: this.#leaseMs }, 'dispatcher started')
+    this.wake()
+  }
+
+  wake(): void {
+    this.#woken = true
+    this.#pumping ??= this.#pump().finally(() => {
+      this.#pumping = undefined
+      if (this.#woken && !this.#stopping) this.wake()
+    })
+  }
+
+  async hostUp(host: string): Promise<void> {
+    if ((await unpark(this.#options.database, `host/${host}`)) > 0) this.wake()
+    if ((await unpark(this.#options.database, 'placement')) > 0) this.wake()
+  }
+
+  guardPollFound(): number {
+    return this.#found
+  }
+
+  running(): number {
+    return this.#slots.size
+  }
+
+  stop(): Promise<void> {
+    this.#stopping ??= this.#drain()
+    return this.#stopping
+  }
+
+  async #register(): Promise<void> {
+    const { database, instance } = this.#options
+    const at = performance.now()
+    this.#id = (await registerDispatcher(database, { name: `${instance}/${process.pid}`, leaseMs: this.#leaseMs })).id
+    this.#lastBeat = at
+    const contexts = createContexts(this.#options, { dispatcher: this.#id, mayWrite: () => this.#mayWrite() })
+    this.#execution = {
+      database,
+      dispatcher: this.#id,
+      registry: this.#options.registry,
+      contextFor: (task, state, host) =>
+        contexts.contextFor(task, state, host, this.#slots.get(task.id)?.abort.signal ?? AbortSignal.abort()),
+      refresh: (claims, host) => contexts.refresh(claims, host),
+      maxAttempts: 3
+    }
+  }
+
+  /** Half a lease without a beat, by a clock that nobody sets: whoever takes over must find us quiet. */
+  #mayWrite(): boolean {
+    return performance.now() - this.#lastBeat < this.#leaseMs / 2
+  }
+
+  /** Records ends and takes tasks until there is neither an end to record nor anything to take. */
+  async #pump(): Promise<void> {
+    while (this.#woken || this.#ends.length > 0) {
+      this.#woken = false
+      const ends = this.#ends
+      this.#ends = []
+      const take = this.#stopping ? 0 : this.#workers - this.#slots.size + 0
+      try {
+        const answer = await settle(this.#options.database, { dispatcher: this.#id, ends, take: Math.max(0, take) })
+        for (const { task, attempt, outcome } of answer.settled) {
+          if (outcome === 'stale') this.#options.log.warn({ task, attempt }, 'the report of a past attempt was refused')
+        }
+        for (const task of answer.claimed) this.#begin(task)
+        if (take > 0 && answer.claimed.length === take) this.#woken = true
+        this.#wakeAt(answer.nextDueMs)
+        await this.#unparkIfUp(ends)
+      } catch (error) {
+        this.#ends = [...ends, ...this.#ends]
+        this.#options.log.error({ err: error }, 'ends could not be recorded; trying again')
+        await this.#pause(Math.min(1000, this.#leaseMs / 10))
+        if (this.#stopping && !this.#mayWrite()) return
+        this.#woken = true
+      }
+    }
+  }
+
+  #begin(task: ClaimedTask): void {
+    const abort = new AbortController()
+    const slot: Slot = { task, abort, done: Promise.resolve() }
+    this.#slots.set(task.id, slot)
+    slot.done = this.#execute(task).then((end) => {
+      this.#slots.delete(task.id)
+      if (end) this.#ends.push(end)
+      this.wake()
+    })
+  }
+
+  async #execute(task: ClaimedTask): Promise<End | null> {
+    if (!this.#execution) throw new Error('not started')
+    try {
+      return await executeTask(this.#execution, task)
+    } catch (error) {
+      this.#options.log.error({ err: error, task: task.id, action: task.action }, 'task ended by a fault')
+      return { task: task.id, attempt: task.attempt, outcome: 'failed', error: taskErrorOf(error, undefined) }
+    }
+  }
+
+  /** A host may have come up between a task's look at it and its parking. */
+  async #unparkIfUp(ends: readonly End[]): Promise<void> {
+    for (const end of ends) {
+      if (end.outcome !== 'park' || !end.key.startsWith('host/')) continue
+      if (this.#options.isHostUp(end.key.slice('host/'.length))) await this.hostUp(end.key.slice('host/'.length))
+    }
+  }
+
+  #heard(): void {
+    this.wake()
+    this.#cancelAsked().catch((error: unknown) =>
+      this.#options.log.error({ err: error }, 'cancel requests could not be read')
+    )
+  }
+
+  async #cancelAsked(): Promise<void> {
+    if (this.#slots.size === 0) return
+    for (const task of await cancelRequests(this.#options.database, this.#id)) this.#slots.get(task)?.abort.abort()
+  }
+
+  async #beat(): Promise<void> {
+    const at = performance.now()
+    if ((await beat(this.#options.database, this.#id)) === 'alive') {
+      this.#lastBeat = at
+      return
+    }
+    this.#options.log.error({ dispatcher: this.#id }, 'the lease was lost; what ran is left to whoever took over')
+    for (const slot of this.#slots.values()) slot.abort.abort()
+    if (!this.#stopping) {
+      await this.#register()
+      this.wake()
+    }
+  }
+
+  async #guard(): Promise<void> {
+    const { found } = await guardPoll(this.#options.database)
+    for (const find of found) {
+      this.#found += 1
+      this.#options.log.error({ find }, 'guard poll: a runnable task was missed by every event')
+    }
+    await this.#cancelAsked()
+    if (found.length > 0) this.wake()
+  }
+
+  #every(ms: number, work: () => Promise<void>): void {
+    const timer = setInterval(() => {
+      work().catch((error: unknown) =>
+        this.#options.log.error({ err: error }, 'the dispatcher could not reach the database')
+      )
+    }, ms)
+    this.#timers.add(timer)
+  }
+
+  #wakeAt(dueMs: number | null): void {
+    clearTimeout(this.#due)
+    if (dueMs !== null && !this.#stopping) this.#due = setTimeout(() => this.wake(), Math.min(dueMs, 2 ** 31 - 1))
+  }
+
+  #pause(ms: number): Promise<void> {
+    return new Promise((resolve) => setTimeout(resolve, ms))
+  }
+
+  async #drain(): Promise<void> {
+    const { log, database } = this.#options
+    clearTimeout(this.#due)
+    await this.#listening?.stop()
+    const drained = Promise.all([...this.#slots.values()].map((slot) => slot.done))
+    await Promise.race([drained, this.#pause(this.#options.drainMs ?? 30_000)])
+    this.wake()
+    await this.#pumping
+    for (const timer of this.#timers) clearInterval(timer)
+    if (this.#slots.size > 0) log.warn({ tasks: [...this.#slots.keys()] }, 'left running work to whoever takes over')
+    await unregisterDispatcher(database, this.#id)
+    log.info({ dispatcher: this.#id }, 'dispatcher stopped')
+  }
+}
