@@ -1,0 +1,362 @@
+-- What hosts said of themselves, their VMs, pools, volumes and networks, and where each VM may be. Observations only: what open
+-- tasks will bring about is folded over these by whoever reads facts. Unlike the queue's, these tables are written directly by the
+-- server's login: a lost or false row here is healed by the next look at the host.
+
+create schema inventory;
+grant usage on schema inventory to taskomatic_client;
+
+-- Names this installation in the marks that it leaves on hosts.
+create table inventory.installation (
+  instance uuid primary key default gen_random_uuid(),
+  one_row boolean not null default true unique,
+  constraint one_row_only check (one_row)
+);
+insert into inventory.installation default values;
+
+-- Drawn before a host is asked. Of two sights of one thing the one that was begun later wins, however late its answer is written.
+create sequence inventory.sighting;
+
+create type inventory.connection as enum ('up', 'down', 'unknown');
+-- `defined`: has a definition and no process. `unknown`: an attempt was bound to the host and it was not looked at since.
+create type inventory.presence as enum ('active', 'defined', 'absent', 'unknown');
+
+create table inventory.host (
+  name text primary key,
+  uuid uuid not null unique,
+  control_uri text not null,
+  peer_uri text,
+  migration_uri text,
+  added_at timestamptz not null default clock_timestamp(),
+  added_by text not null,
+  cordon_reason text,
+  cordoned_by text,
+  cordoned_at timestamptz,
+  connection inventory.connection not null default 'unknown',
+  connection_reason text,
+  connection_since timestamptz not null default clock_timestamp(),
+  hostname text,
+  libvirt_version text,
+  hypervisor_version text,
+  arch text,
+  cpus integer,
+  memory_mib bigint,
+  boot_time timestamptz,
+  domain_type text,
+  emulator text,
+  machine text,
+  observed_at timestamptz,
+  generation bigint not null default 0,
+  listed_at timestamptz,
+  constraint cordoned_by_someone_for_a_reason check (num_nulls(cordon_reason, cordoned_by, cordoned_at) in (0, 3))
+);
+
+-- One row a VM that was ever seen and is not forgotten. Derived from whereabouts by inventory.settle_vms, in the same transaction.
+create table inventory.vm (
+  uuid uuid primary key,
+  name text not null,
+  -- The host that has its definition; of a VM without one, the host that it is or was last active on.
+  home text,
+  active_on text,
+  gone_at timestamptz,
+  first_seen_at timestamptz not null default clock_timestamp()
+);
+create index vm_name on inventory.vm (name) where gone_at is null;
+create index vm_home on inventory.vm (home) where gone_at is null;
+create index vm_gone on inventory.vm (gone_at) where gone_at is not null;
+
+-- Every host on which a VM was seen or to which an attempt was bound. No reference to vm: an attempt is bound before there is one.
+create table inventory.whereabouts (
+  vm uuid not null,
+  host text not null references inventory.host on delete cascade,
+  state inventory.presence not null,
+  since timestamptz not null,
+  power text,
+  reason text,
+  persistent boolean not null default false,
+  max_memory_mib bigint not null default 0,
+  -- The last sight of it there (src/model/vm.ts, ObservedVm); kept when it is gone.
+  observed jsonb,
+  observed_at timestamptz not null,
+  generation bigint not null,
+  primary key (vm, host),
+  constraint power_known_iff_present check ((power is not null) = (state in ('active', 'defined')))
+) with (fillfactor = 70);
+create index whereabouts_host on inventory.whereabouts (host, state);
+
+-- Which paths a VM uses on a host, to answer who uses a volume.
+create table inventory.disk (
+  vm uuid not null,
+  host text not null references inventory.host on delete cascade,
+  target text not null,
+  kind text not null,
+  source text not null,
+  primary key (vm, host, target)
+);
+create index disk_source on inventory.disk (source, host);
+
+create table inventory.store (
+  name text primary key,
+  shared boolean not null,
+  type text not null,
+  -- Pools whose remote source reads the same are handles on this store.
+  source text unique,
+  -- Sharing that a person declared, as opposed to found by equal sources.
+  declared boolean not null default false
+);
+
+create table inventory.pool (
+  host text not null references inventory.host on delete cascade,
+  name text not null,
+  uuid uuid,
+  type text not null,
+  store text not null references inventory.store on update cascade,
+  target text,
+  source text,
+  active boolean not null,
+  persistent boolean not null,
+  autostart boolean not null,
+  capacity_bytes bigint not null,
+  allocation_bytes bigint not null,
+  available_bytes bigint not null,
+  observed_at timestamptz not null,
+  generation bigint not null,
+  primary key (host, name)
+);
+create index pool_store on inventory.pool (store);
+
+-- What each pool lists. Pools on one store may differ until the host refreshes them, so there is a row for each.
+create table inventory.volume (
+  host text not null,
+  pool text not null,
+  name text not null,
+  path text not null,
+  format text,
+  capacity_bytes bigint not null,
+  allocation_bytes bigint not null,
+  backing text,
+  observed_at timestamptz not null,
+  generation bigint not null,
+  primary key (host, pool, name),
+  foreign key (host, pool) references inventory.pool on delete cascade
+);
+create index volume_backing on inventory.volume (backing) where backing is not null;
+create index volume_path on inventory.volume (path);
+
+create table inventory.network (
+  host text not null references inventory.host on delete cascade,
+  name text not null,
+  uuid uuid,
+  active boolean not null,
+  persistent boolean not null,
+  autostart boolean not null,
+  bridge text,
+  observed_at timestamptz not null,
+  generation bigint not null,
+  primary key (host, name)
+);
+
+-- Memory promised on a host to a task that has not made its VM active there yet. One a task; a later promise replaces it.
+create table inventory.reservation (
+  task bigint primary key,
+  host text not null references inventory.host on delete cascade,
+  vm uuid not null,
+  memory_mib bigint not null,
+  made_at timestamptz not null default clock_timestamp()
+);
+create index reservation_host on inventory.reservation (host);
+
+-- A VM's last definition with its secrets, encrypted by a key that is not in the database.
+create table inventory.definition (
+  vm uuid primary key,
+  name text not null,
+  host text not null,
+  sealed bytea not null,
+  kept_at timestamptz not null default clock_timestamp()
+);
+
+-- Memory that a VM needs on its host: what the guest may have, and what QEMU takes beside it.
+create function inventory.need_mib(max_memory_mib bigint) returns bigint
+language sql immutable parallel safe
+return ceil(max_memory_mib * 1.05)::bigint + 256;
+
+-- Memory of a host that VMs may have: the host itself keeps 5 %, at least 2 GiB.
+create function inventory.usable_mib(memory_mib bigint) returns bigint
+language sql immutable parallel safe
+return greatest(0, memory_mib - greatest(2048, ceil(memory_mib * 0.05)::bigint));
+
+-- Works out name, home and where it is active from the whereabouts. The callers hold the VMs' rows.
+create function inventory.settle_vms(p_vms uuid[]) returns void
+language sql
+begin atomic
+  update inventory.vm v
+  set
+    home = found.home,
+    active_on = found.active_on,
+    name = coalesce(found.name, v.name),
+    gone_at = case when found.somewhere then null else coalesce(v.gone_at, clock_timestamp()) end
+  from (
+    select
+      vm.uuid,
+      home.host as home,
+      -- In a migration both ends have a process; the one at home is the VM until it is over.
+      active.host as active_on,
+      coalesce(active.observed, home.observed) ->> 'name' as name,
+      exists (select from inventory.whereabouts w where w.vm = vm.uuid and w.state <> 'absent') as somewhere
+    from inventory.vm
+    cross join lateral (
+      select w.host, w.observed
+      from inventory.whereabouts w
+      where w.vm = vm.uuid
+      order by
+        -- The home stays while it has the definition; then whoever has it; then whoever runs it; then where it last was.
+        (w.state in ('active', 'defined') and w.persistent) desc,
+        (w.state in ('active', 'defined') and w.persistent and w.host = vm.home) desc,
+        (w.state = 'active') desc,
+        (w.host is not distinct from vm.home) desc,
+        (w.observed is not null) desc,
+        w.since desc,
+        w.host
+      limit 1
+    ) home
+    left join lateral (
+      select w.host, w.observed
+      from inventory.whereabouts w
+      where w.vm = vm.uuid and w.state = 'active'
+      order by (w.host = home.host) desc, w.since desc, w.host
+      limit 1
+    ) active on true
+    where vm.uuid = any (p_vms)
+  ) found
+  where v.uuid = found.uuid
+    and (v.home, v.active_on, v.name, v.gone_at is null)
+      is distinct from (found.home, found.active_on, coalesce(found.name, v.name), found.somewhere);
+end;
+
+-- Records what one host said of VMs at one sight. `p_vms` are ObservedVm; `p_absent` were asked for and are not there; a full
+-- listing makes every VM absent that it does not name. Returns what is different from what was held true before.
+create function inventory.record_vms(
+  p_host text,
+  p_generation bigint,
+  p_at timestamptz,
+  p_vms jsonb,
+  p_absent uuid[],
+  p_full boolean
+) returns table (vm uuid, name text, was_state text, was_power text, now_state text, now_power text)
+language plpgsql
+as $$
+declare
+  touched uuid[];
+begin
+  insert into inventory.vm (uuid, name, home)
+  select s.uuid, s.name, p_host
+  from jsonb_to_recordset(p_vms) as s (uuid uuid, name text)
+  order by s.uuid
+  on conflict (uuid) do nothing;
+
+  select array_agg(ids.id order by ids.id) into touched
+  from (
+    select s.uuid as id from jsonb_to_recordset(p_vms) as s (uuid uuid)
+    union
+    select unnest(p_absent)
+    union
+    select w.vm from inventory.whereabouts w where p_full and w.host = p_host and w.state <> 'absent'
+  ) ids;
+  if touched is null then
+    return;
+  end if;
+
+  -- Sights of one VM on two hosts take turns, each seeing the other's whereabouts when it works out the home.
+  perform from inventory.vm v where v.uuid = any (touched) order by v.uuid for no key update;
+
+  return query
+  with seen as (
+    select
+      o.uuid as id,
+      o.value,
+      case when o.power in ('off', 'crashed') then 'defined' else 'active' end::inventory.presence as state,
+      o.power,
+      o.reason,
+      o.persistent,
+      o."maxMemoryMiB" as max_memory_mib
+    from jsonb_array_elements(p_vms) e (value)
+    cross join lateral (
+      select e.value, r.* from jsonb_to_record(e.value) as r (
+        uuid uuid, power text, reason text, persistent boolean, "maxMemoryMiB" bigint
+      )
+    ) o
+  ), old as (
+    select w.* from inventory.whereabouts w where w.host = p_host and w.vm = any (touched)
+  ), present as (
+    insert into inventory.whereabouts as w
+      (vm, host, state, since, power, reason, persistent, max_memory_mib, observed, observed_at, generation)
+    select s.id, p_host, s.state, p_at, s.power, s.reason, s.persistent, s.max_memory_mib, s.value, p_at, p_generation
+    from seen s
+    on conflict on constraint whereabouts_pkey do update set
+      state = excluded.state,
+      since = case when w.state = excluded.state then w.since else excluded.since end,
+      power = excluded.power,
+      reason = excluded.reason,
+      persistent = excluded.persistent,
+      max_memory_mib = excluded.max_memory_mib,
+      observed = excluded.observed,
+      observed_at = excluded.observed_at,
+      generation = excluded.generation
+    where w.generation < excluded.generation
+    returning w.vm, w.state, w.power
+  ), gone as (
+    update inventory.whereabouts w set
+      state = 'absent',
+      since = case when w.state = 'absent' then w.since else p_at end,
+      power = null,
+      reason = null,
+      persistent = false,
+      observed_at = p_at,
+      generation = p_generation
+    where w.host = p_host
+      and w.vm = any (touched)
+      and not exists (select from seen s where s.id = w.vm)
+      and w.generation < p_generation
+    returning w.vm, w.state, w.power
+  ), no_disks as (
+    delete from inventory.disk d
+    where d.host = p_host
+      and (
+        d.vm in (select g.vm from gone g)
+        or exists (
+          select from present p join seen s on s.id = p.vm
+          where p.vm = d.vm and not exists (
+            select from jsonb_to_recordset(s.value -> 'disks') as k (target text, source text)
+            where k.target = d.target and k.source is not null
+          )
+        )
+      )
+  ), disks as (
+    insert into inventory.disk as d (vm, host, target, kind, source)
+    select p.vm, p_host, k.target, k.kind, k.source
+    from present p
+    join seen s on s.id = p.vm
+    left join old o on o.vm = p.vm
+    cross join lateral jsonb_to_recordset(s.value -> 'disks') as k (target text, kind text, source text)
+    where k.source is not null
+      -- Most sights change nothing here, and a row that is not written need not be cleaned away.
+      and (o.vm is null or o.state = 'absent' or o.observed -> 'disks' is distinct from s.value -> 'disks')
+    on conflict on constraint disk_pkey do update set kind = excluded.kind, source = excluded.source
+  )
+  select n.vm, coalesce(s.value ->> 'name', v.name, n.vm::text), coalesce(o.state::text, 'absent'), o.power, n.state::text, n.power
+  from (select * from present union all select * from gone) n
+  left join old o on o.vm = n.vm
+  left join seen s on s.id = n.vm
+  left join inventory.vm v on v.uuid = n.vm
+  where coalesce(o.state, 'absent') is distinct from n.state or (o.power is distinct from n.power);
+
+  perform inventory.settle_vms(touched);
+end;
+$$;
+
+grant select on all tables in schema inventory to taskomatic_client;
+grant insert, update, delete on
+  inventory.host, inventory.vm, inventory.whereabouts, inventory.disk, inventory.store, inventory.pool, inventory.volume,
+  inventory.network, inventory.reservation, inventory.definition
+to taskomatic_client;
+grant usage on sequence inventory.sighting to taskomatic_client;
+grant execute on all functions in schema inventory to taskomatic_client;
