@@ -2,7 +2,7 @@
 // Reading is synchronous and recorded. A subject that is not loaded yet throws NotLoaded; whoever evaluates the action
 // (evaluate.ts in src/actions) loads what is missing, for a whole plan at once, and asks again. So actions need not
 // declare what they read, and what they read is known exactly.
-import type { Json, JsonObject } from '../db/json.ts'
+import type { JsonObject } from '../db/json.ts'
 import type { HostFacts, NetworkFacts, PoolFacts, StoreFacts, VmFacts, VmNameFacts, VolumeFacts } from './facts.ts'
 import { resource } from '../model/resource.ts'
 

@@ -246,7 +246,7 @@ describe('storage', () => {
     await Promise.all(hosts.map((host) => list(host, { pools: [pool] })))
     const store = await facts<StoreFacts>('store/vms')
     expect(store).toMatchObject({ shared: true })
-    expect(Object.keys(store?.pools ?? {}).sort()).toEqual(hosts)
+    expect(Object.keys(store?.pools ?? {}).toSorted()).toEqual(hosts)
   })
 
   test('who uses a volume is found on every host and through backing chains', async () => {
@@ -271,8 +271,8 @@ describe('storage', () => {
     )
 
     const used = async (name: string) => (await facts<VolumeFacts>(`volume/s/${name}`))?.usedBy
-    expect(await used('base.qcow2')).toEqual([onTop.uuid, onMiddle.uuid].sort())
-    expect(await used('middle.qcow2')).toEqual([onTop.uuid, onMiddle.uuid].sort())
+    expect(await used('base.qcow2')).toEqual([onTop.uuid, onMiddle.uuid].toSorted())
+    expect(await used('middle.qcow2')).toEqual([onTop.uuid, onMiddle.uuid].toSorted())
     expect(await used('top.qcow2')).toEqual([onTop.uuid])
     expect(await used('alone.qcow2')).toEqual([])
     expect(await facts('volume/s/none')).toBeNull()

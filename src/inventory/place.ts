@@ -1,0 +1,191 @@
+// Chooses the host for a VM and promises it the memory, in the caller's transaction. QEMU starts what does not fit; only the
+// promises made here keep hosts from being over-committed.
+import type { JsonObject } from '../db/json.ts'
+import type { Sql, Tx } from '../db/open.ts'
+
+export type Need = {
+  /** The promise is to this task; a later one replaces it. */
+  task: number
+  vm: string
+  /** The most that the guest may have. */
+  memoryMiB: number
+  vcpus: number
+  /** Each must have an active pool on the host. */
+  stores: readonly string[]
+  /** Each must be active on the host. */
+  networks: readonly string[]
+  /** Hosts not to be considered, with the reason. */
+  without?: ReadonlyMap<string, string>
+}
+
+/** Why each host was or was not chosen; kept with the task. */
+export type Placement =
+  | { host: string; considered: JsonObject }
+  | { host: null; reason: string; considered: JsonObject }
+
+type Candidate = {
+  host: string
+  connection: string
+  cordonReason: string | null
+  cpus: number | null
+  totalMiB: number | null
+  freeMiB: number
+  /** Free once everything at home there is started as well. */
+  expectedFreeMiB: number
+  needMiB: number
+  lacksStores: string[]
+  lacksNetworks: string[]
+}
+
+/** Of a large fleet the explanation names this many hosts. */
+const NAMED = 50
+
+export async function placeVm(tx: Tx, need: Need): Promise<Placement> {
+  const candidates = await readCandidates(tx, need, null)
+  const why = new Map(candidates.map((candidate) => [candidate.host, refusal(candidate, need)]))
+  const fitting = candidates.filter((candidate) => why.get(candidate.host) === undefined)
+  for (const [index, { host }] of fitting.entries()) {
+    // Waits only while it holds no other host's row: two placements cannot wait for each other.
+    if (!(await lockHost(tx, host, index === 0 || index === fitting.length - 1))) {
+      why.set(host, 'another task was just being placed there')
+      continue
+    }
+    // What was promised since the first look is seen now.
+    const [now] = await readCandidates(tx, need, host)
+    const lost = now ? refusal(now, need) : 'it was removed'
+    if (now && lost === undefined) {
+      await promise(tx, need.task, host, need.vm, now.needMiB)
+      return { host, considered: explain(candidates, why, host, need) }
+    }
+    why.set(host, lost)
+  }
+  return { host: null, reason: summary(candidates, why), considered: explain(candidates, why, null, need) }
+}
+
+/** Promises memory on a given host: the home of a VM that is started there, the target of a migration. */
+export async function reserveOn(
+  tx: Tx,
+  need: { task: number; host: string; vm: string; memoryMiB: number }
+): Promise<{ reserved: true } | { reserved: false; reason: string }> {
+  await lockHost(tx, need.host, true)
+  const [found] = await readCandidates(tx, { ...need, vcpus: 0, stores: [], networks: [] }, need.host)
+  if (!found) return { reserved: false, reason: `there is no host ${need.host}` }
+  const lacking = memoryRefusal(found)
+  if (lacking !== undefined) return { reserved: false, reason: `${need.host}: ${lacking}` }
+  await promise(tx, need.task, need.host, need.vm, found.needMiB)
+  return { reserved: true }
+}
+
+/** Ends promises when their tasks have ended. */
+export async function releaseReservations(sql: Sql, tasks: readonly number[]): Promise<void> {
+  await sql.query(`delete from inventory.reservation where task = any ($1::bigint[])`, [tasks])
+}
+
+async function lockHost(tx: Tx, host: string, wait: boolean): Promise<boolean> {
+  const rows = await tx.query(
+    `select from inventory.host where name = $1 for no key update ${wait ? '' : 'skip locked'}`,
+    [host]
+  )
+  return rows.length > 0
+}
+
+async function promise(tx: Tx, task: number, host: string, vm: string, needMiB: number): Promise<void> {
+  await tx.query(
+    `insert into inventory.reservation (task, host, vm, memory_mib) values ($1, $2, $3, $4)
+     on conflict (task) do update set
+       host = excluded.host, vm = excluded.vm, memory_mib = excluded.memory_mib, made_at = clock_timestamp()`,
+    [task, host, vm, needMiB]
+  )
+}
+
+// The emptiest first. Off VMs count when hosts are compared, not when room is looked for: otherwise everything that is created
+// before it is started would be put on one host.
+async function readCandidates(tx: Tx, need: Need, only: string | null): Promise<Candidate[]> {
+  return tx.query<Candidate>(
+    `with active as (
+       select w.host, sum(inventory.need_mib(w.max_memory_mib))::bigint as mib
+       from inventory.whereabouts w
+       -- Where it runs already, it needs no more.
+       where w.state = 'active' and w.vm <> $2 and ($1::text is null or w.host = $1)
+       group by w.host
+     ), promised as (
+       select r.host, sum(r.memory_mib)::bigint as mib
+       from inventory.reservation r
+       where r.task <> $3 and r.vm <> $2 and ($1::text is null or r.host = $1)
+         and not exists (
+           select from inventory.whereabouts w where w.vm = r.vm and w.host = r.host and w.state = 'active'
+         )
+       group by r.host
+     ), resting as (
+       select w.host, sum(inventory.need_mib(w.max_memory_mib))::bigint as mib
+       from inventory.whereabouts w
+       where w.state = 'defined' and w.vm <> $2 and ($1::text is null or w.host = $1)
+       group by w.host
+     )
+     select h.name as host, h.connection, h.cordon_reason as "cordonReason", h.cpus, h.memory_mib as "totalMiB",
+       f.free as "freeMiB", f.free - coalesce(resting.mib, 0) as "expectedFreeMiB",
+       inventory.need_mib($4) as "needMiB",
+       array(
+         select s from unnest($5::text[]) s
+         where not exists (select from inventory.pool p where p.host = h.name and p.store = s and p.active)
+       ) as "lacksStores",
+       array(
+         select n from unnest($6::text[]) n
+         where not exists (select from inventory.network k where k.host = h.name and k.name = n and k.active)
+       ) as "lacksNetworks"
+     from inventory.host h
+     left join active on active.host = h.name
+     left join promised on promised.host = h.name
+     left join resting on resting.host = h.name
+     cross join lateral (
+       select inventory.usable_mib(coalesce(h.memory_mib, 0)) - coalesce(active.mib, 0) - coalesce(promised.mib, 0)
+         as free
+     ) f
+     where $1::text is null or h.name = $1
+     order by 7 desc, h.name`,
+    [only, need.vm, need.task, need.memoryMiB, need.stores, need.networks]
+  )
+}
+
+function refusal(candidate: Candidate, need: Need): string | undefined {
+  const excluded = need.without?.get(candidate.host)
+  if (excluded !== undefined) return excluded
+  if (candidate.connection !== 'up') return candidate.connection === 'down' ? 'down' : 'not connected yet'
+  if (candidate.cordonReason !== null) return `cordoned: ${candidate.cordonReason}`
+  if (candidate.totalMiB === null) return 'its size is not known yet'
+  if (candidate.lacksStores.length > 0) return `no active pool on ${candidate.lacksStores.join(', ')}`
+  if (candidate.lacksNetworks.length > 0) return `no active network ${candidate.lacksNetworks.join(', ')}`
+  if (candidate.cpus !== null && candidate.cpus > 0 && need.vcpus > candidate.cpus)
+    return `${candidate.cpus} CPUs for ${need.vcpus} virtual ones`
+  return memoryRefusal(candidate)
+}
+
+const memoryRefusal = ({ freeMiB, needMiB }: Candidate) =>
+  freeMiB >= needMiB ? undefined : `${Math.max(0, freeMiB)} MiB free, ${needMiB} MiB needed`
+
+function explain(
+  candidates: readonly Candidate[],
+  why: ReadonlyMap<string, string | undefined>,
+  chosen: string | null,
+  need: Need
+): JsonObject {
+  return {
+    chosen,
+    memoryMiB: need.memoryMiB,
+    needMiB: candidates[0]?.needMiB ?? null,
+    hosts: candidates.slice(0, NAMED).map((candidate) => ({
+      host: candidate.host,
+      freeMiB: candidate.freeMiB,
+      expectedFreeMiB: candidate.expectedFreeMiB,
+      why: why.get(candidate.host) ?? (candidate.host === chosen ? 'most free memory' : 'fits, less free memory')
+    })),
+    more: Math.max(0, candidates.length - NAMED)
+  }
+}
+
+function summary(candidates: readonly Candidate[], why: ReadonlyMap<string, string | undefined>): string {
+  if (candidates.length === 0) return 'there are no hosts'
+  const named = candidates.slice(0, 5).map(({ host }) => `${host}: ${why.get(host) ?? 'fits'}`)
+  const more = candidates.length - named.length
+  return `no host fits (${named.join('; ')}${more > 0 ? `; and ${more} more` : ''})`
+}
