@@ -1,43 +1,104 @@
-// What the queue knows of a task: an action's name, arguments it does not read, what it touches and what it waits for.
-import type { JsonObject } from '../db/json.ts'
+// What a task is to the queue: words and shapes, no behaviour. Actions and resources are names here; what they mean, and what
+// is in args, facts and results, is other layers' business.
 
-/** Touching `resource` until the task ends; two conflict unless both are shared. */
-export type Claim = { resource: string; mode: 'shared' | 'exclusive' }
+import type { Json, JsonObject } from '../db/json.ts'
+import type { EndState, TaskState, UndoState } from './state.ts'
 
-/** What will hold of `subject` once the task is complete; null = gone. Opaque to the queue, kept while the task is open. */
+export type { Json, JsonObject } from '../db/json.ts'
+export type JsonValue = Json
+
+export type ClaimMode = 'shared' | 'exclusive'
+
+/** The task touches the resource until it ends. Of two claims of one task on one resource the stronger holds. */
+export type Claim = { resource: string; mode: ClaimMode }
+
+/** What will hold of `subject` once the task is complete; opaque to the queue; null = gone. */
 export type Effect = { subject: string; facts: JsonObject | null }
 
+/** complete: the prerequisite must have ended well, else the dependant fails. ended: pure ordering. */
 export type Needs = 'complete' | 'ended'
 
-/** A stored task's id, or an earlier element of the same submission. */
+/** A stored task, or an earlier element of the same submission. */
 export type TaskRef = number | { index: number }
 
 export type NewTask = {
+  /** noun.verb */
   action: string
   /** One line for people. */
   title: string
   args: JsonObject
   claims: readonly Claim[]
   effects: readonly Effect[]
-  /** Explicit prerequisites, and `complete` edges to the tasks that bring about what this one needs. */
+  /** Edges beside those that follow from the claims; only to earlier positions. */
   after?: readonly { task: TaskRef; needs: Needs }[]
-  /** -100 … 100, default 0; larger first. */
+  /** -100..100, larger first among the ready. Default 0. */
   priority?: number
+  /** Until then it is scheduled, and takes its place in the lines only then. */
   notBefore?: Date
   hold?: { reason: string }
-  /** Must bind late claims before it counts as started. */
+  /** Must bind its final claims (see bind.ts) before it counts as started. */
   binds: boolean
+  /** Units of limited keys that it needs while it is ready or running. */
   limits?: readonly { key: string; units: number }[]
+  /** How to undo it, as the submitting layer understands it. */
   undo?: JsonObject
 }
 
+export type OnFailure = 'stop' | 'continue' | 'rollback'
+
+export type Submission = {
+  tasks: readonly NewTask[]
+  /** Without one, several tasks are several submissions in one transaction. */
+  plan?: { name?: string; onFailure: OnFailure }
+  by: string
+  reason?: string
+  /** The same key and fingerprint again answer what was answered first. */
+  idempotency?: { key: string; fingerprint: string }
+}
+
 export type TaskError = {
-  /** Stable, snake_case. */
+  /** Stable snake_case. */
   code: string
   message: string
+  /** At which step of the action it happened. */
   step?: string
   /** What to do next. */
   next?: string
   details?: JsonObject
   causes?: { code?: string; message: string }[]
 }
+
+export type Progress = { done: number; total: number | null; unit: string; note?: string }
+
+/** As read back. Times in the database's clock. */
+export type Task = {
+  id: number
+  action: string
+  title: string
+  args: JsonObject
+  state: TaskState
+  undoState: UndoState
+  plan: number | null
+  parent: number | null
+  priority: number
+  binds: boolean
+  bound: JsonObject | null
+  claims: Claim[]
+  effects: Effect[]
+  limits: { key: string; units: number }[]
+  by: string
+  reason: string | null
+  createdAt: Date
+  notBefore: Date | null
+  /** Attempts that were begun. */
+  attempts: number
+  /** Of the last attempt. */
+  startedAt: Date | null
+  endedAt: Date | null
+  result: Json
+  error: TaskError | null
+  progress: Progress | null
+  cancelRequested: { by: string; reason: string | null; at: Date } | null
+}
+
+export type TaskEnd = { state: EndState; result: Json; error: TaskError | null }
