@@ -1,0 +1,92 @@
+// One try at a task: follows its steps, and turns what hosts did to it into an outcome.
+// A refusal fails, or is tried again when libvirt's code says that it passes; what was not sent waits for the host;
+// what was sent and never answered is looked for. Faults of our own are thrown on.
+import { HostError } from '../host/error.ts'
+import type { TaskError } from '../queue/task.ts'
+import { complete, failed, park, retry, uncertain, type ActionContext, type Outcome, type Probe } from './action.ts'
+import { errorOf, isTransient } from './error.ts'
+
+/** Names what is done next, before its effect. */
+export type Step = (name: string) => void
+
+/** A transient refusal is tried this often before it is taken for final. */
+export const maxAttempts = 5
+const firstRetryMs = 1_000
+const longestRetryMs = 30_000
+
+/** Doubles with each attempt: 1 s, 2 s, 4 s … 30 s. */
+export const retryDelayMs = (tries: number): number =>
+  Math.min(longestRetryMs, firstRetryMs * 2 ** Math.max(0, tries - 1))
+
+/**
+ * Runs `body`. `probe` is asked when the outcome of something sent is unknown; `next` overrides what an error says to do.
+ * @throws whatever is no HostError, and HostError `fenced`
+ */
+export async function attempt(
+  ctx: ActionContext,
+  body: (step: Step) => Promise<Outcome>,
+  settle: { probe: () => Promise<Probe>; next?: string }
+): Promise<Outcome> {
+  let current = 'begin'
+  const step: Step = (name) => {
+    current = name
+    ctx.step(name)
+  }
+  try {
+    return await body(step)
+  } catch (error) {
+    if (!(error instanceof HostError)) throw error
+    return outcomeOf(ctx, error, current, settle)
+  }
+}
+
+async function outcomeOf(
+  ctx: ActionContext,
+  error: HostError,
+  step: string,
+  settle: { probe: () => Promise<Probe>; next?: string }
+): Promise<Outcome> {
+  const told = errorOf(error, step, settle.next)
+  switch (error.code) {
+    case 'fenced':
+      throw error
+    case 'aborted':
+      return { outcome: 'cancelled', error: cancelledAt(step, told) }
+    case 'unreachable':
+      return park(`host ${error.host} is down`, hostKey(error.host))
+    case 'unknown_outcome':
+      return settled(ctx, told, await probeSafely(error, settle.probe))
+    case 'refused':
+      return isTransient(error) && ctx.task.attempt < maxAttempts
+        ? retry(retryDelayMs(ctx.task.attempt), told)
+        : failed(told)
+    default:
+      return failed(told)
+  }
+}
+
+/** What parked tasks wait for when a host is down, cordoned or silent. */
+export const hostKey = (host: string): string => `host/${host}`
+
+function settled(ctx: ActionContext, error: TaskError, probe: Probe): Outcome {
+  if (probe.happened === 'yes') return complete(probe.result)
+  if (probe.happened === 'no')
+    return ctx.task.attempt < maxAttempts ? retry(retryDelayMs(ctx.task.attempt), error) : failed(error)
+  return uncertain({ ...error, next: `${probe.why}; it is looked for again when the host returns` }, probe.evidence)
+}
+
+/** A probe that cannot ask does not know. */
+async function probeSafely(sent: HostError, probe: () => Promise<Probe>): Promise<Probe> {
+  try {
+    return await probe()
+  } catch (error) {
+    if (!(error instanceof HostError) || error.code === 'fenced') throw error
+    return { happened: 'unknown', evidence: { host: error.host, code: error.code }, why: sent.message }
+  }
+}
+
+const cancelledAt = (step: string, error: TaskError): TaskError => ({
+  ...error,
+  code: 'cancelled',
+  message: `cancelled while: ${step}`
+})

@@ -1,0 +1,30 @@
+// Why a host takes no work: verdicts that several actions share. A host that is down refuses nothing: its tasks wait for it.
+import type { FleetState } from '../inventory/fleet-state.ts'
+import { quote } from '../model/name.ts'
+import { impossible, park, type ActionContext, type Outcome, type Verdict } from './action.ts'
+import { hostKey } from './attempt.ts'
+
+export const refuseUnknownHost = (state: FleetState, host: string): Verdict | undefined =>
+  state.host(host)
+    ? undefined
+    : impossible(
+        'host_not_found',
+        `there is no host ${quote(host)}`,
+        'see `taskomatic host list`, or add it: `taskomatic host add NAME URI`'
+      )
+
+/** For what brings VMs onto a host. Only at submission: what is queued already waits until the host is open again. */
+export function refuseHost(state: FleetState, host: string): Verdict | undefined {
+  const facts = state.host(host)
+  if (!facts?.cordoned || state.phase === 'starting') return refuseUnknownHost(state, host)
+  return impossible(
+    'host_cordoned',
+    `${host} is cordoned (${facts.cordonReason ?? 'no reason given'}): no VM is put there`,
+    `choose another host, or \`taskomatic host uncordon ${host}\``
+  )
+}
+
+/** Waits for a host that was cordoned after the task was queued. */
+export function parkIfCordoned(ctx: ActionContext, host: string): Outcome | undefined {
+  return ctx.state.host(host)?.cordoned ? park(`host ${host} is cordoned`, hostKey(host)) : undefined
+}

@@ -1,0 +1,96 @@
+// Makes volumes that are known to be this task's, also after a crash. libvirt's volumes carry no metadata, and a half-copied one
+// shows its full size. So a marker volume is made first, whose name tells the task; while it is there, the volume beside it is
+// ours and not to be trusted. The marker goes once the volume is used by what the task was to make.
+// Rejected: trusting a look-up (a half copy looks whole); the task's log (the host may outlive the database's last word).
+import { HostError } from '../host/error.ts'
+import type { Host } from '../host/host.ts'
+import { quote } from '../model/name.ts'
+import type { ObservedVolume } from '../model/storage.ts'
+import type { ActionContext } from './action.ts'
+
+export type NewVolume = {
+  pool: string
+  name: string
+  format: string
+  /** Null: as large as what it is copied from. */
+  capacityBytes: number | null
+  from: { pool: string; name: string } | null
+}
+
+export class VolumeTaken extends Error {
+  override readonly name = 'VolumeTaken'
+  readonly pool: string
+  readonly volume: string
+  constructor(pool: string, volume: string, host: string) {
+    super(`pool ${quote(pool)} on ${host} has a volume ${quote(volume)} already`)
+    this.pool = pool
+    this.volume = volume
+  }
+}
+
+const markerBytes = 512
+
+/** `web1.qcow2` → `web1.qcow2.task-41-1f0c93ab`; within the 255 bytes of a file's name for every volume name that is allowed. */
+export function markerName(volume: string, task: { instance: string; id: number }): string {
+  const instance = task.instance.replaceAll(/[^A-Za-z0-9]/g, '').slice(0, 8)
+  return `${volume}.task-${task.id}-${instance}`
+}
+
+const markerOf = (ctx: ActionContext, volume: string): string =>
+  markerName(volume, { instance: ctx.instance, id: ctx.task.id })
+
+/**
+ * Makes the volume anew; what an earlier attempt of this task left of it is deleted first.
+ * @throws VolumeTaken when somebody else's volume has the name; HostError
+ */
+export async function makeVolume(ctx: ActionContext, host: Host, wanted: NewVolume): Promise<ObservedVolume> {
+  const { pool, name, format } = wanted
+  const marker = markerOf(ctx, name)
+  if (await host.volume(pool, marker)) {
+    if (await host.volume(pool, name)) {
+      ctx.log('info', `volume ${name} of an earlier attempt is made again`, { host: host.name, pool, volume: name })
+      await host.deleteVolume(pool, name)
+    }
+  } else {
+    if (await host.volume(pool, name)) throw new VolumeTaken(pool, name, host.name)
+    await host.createVolume(pool, { name: marker, format: 'raw', capacityBytes: markerBytes })
+  }
+  if (wanted.from) await host.copyVolume(pool, { name, format, capacityBytes: wanted.capacityBytes }, wanted.from)
+  else await host.createVolume(pool, { name, format, capacityBytes: wanted.capacityBytes ?? markerBytes })
+  const made = await host.volume(pool, name)
+  if (!made)
+    throw new HostError(
+      'timeout',
+      host.name,
+      `volume ${quote(name)} was made in pool ${quote(pool)} on ${host.name} and is not there`
+    )
+  return made
+}
+
+/** Was it made by this task, and not yet said to be good? */
+export const isMarked = async (
+  ctx: ActionContext,
+  host: Host,
+  volume: { pool: string; name: string }
+): Promise<boolean> => (await host.volume(volume.pool, markerOf(ctx, volume.name))) !== undefined
+
+/** The volume is used now: it is no longer only this task's. */
+export async function dropMarker(
+  ctx: ActionContext,
+  host: Host,
+  volume: { pool: string; name: string }
+): Promise<void> {
+  const marker = markerOf(ctx, volume.name)
+  if (await host.volume(volume.pool, marker)) await host.deleteVolume(volume.pool, marker)
+}
+
+/** Deletes what this task made and nothing uses: only a volume with this task's marker beside it. The marker goes last. */
+export async function unmakeVolume(
+  ctx: ActionContext,
+  host: Host,
+  volume: { pool: string; name: string }
+): Promise<void> {
+  if (!(await isMarked(ctx, host, volume))) return
+  if (await host.volume(volume.pool, volume.name)) await host.deleteVolume(volume.pool, volume.name)
+  await dropMarker(ctx, host, volume)
+}

@@ -1,0 +1,197 @@
+// Is a new VM possible? Names, stores, volumes and networks as they will be when the task's turn comes.
+import type { FleetState } from '../inventory/fleet-state.ts'
+import { quote } from '../model/name.ts'
+import { impossible, possible, type Verdict } from './action.ts'
+import { refuseHost } from './host-refusal.ts'
+import type { VmCreateArgs } from './vm-create-args.ts'
+import { diskProblem, plannedDisks, plannedStores, type PlannedDisk } from './vm-create-disks.ts'
+import { refuseStore, volumeUsers } from './volume-place.ts'
+
+export function checkCreate(args: VmCreateArgs, state: FleetState): Verdict {
+  return (
+    refuseShape(args) ??
+    refuseIdentity(args, state) ??
+    (args.host === undefined ? undefined : refuseHost(state, args.host)) ??
+    refuseSize(args, state) ??
+    refuseDisks(args, state) ??
+    refuseNics(args, state) ??
+    possible
+  )
+}
+
+const builtFields = ['memoryMiB', 'vcpus', 'disks', 'nics', 'firmware', 'graphics'] as const
+
+function refuseShape(args: VmCreateArgs): Verdict | undefined {
+  if (args.xml === undefined) {
+    return args.memoryMiB === undefined
+      ? impossible('missing_field', 'a VM needs "memoryMiB", or "xml"', 'give its memory: `--memory 2G`')
+      : undefined
+  }
+  const both = builtFields.find((field) => args[field] !== undefined)
+  if (both)
+    return impossible(
+      'xml_and_fields',
+      `"xml" says everything, so that "${both}" would say it twice`,
+      'give either, not both'
+    )
+  if (args.host === undefined) {
+    return impossible(
+      'xml_needs_host',
+      'a VM given as XML needs "host": its paths and devices are those of one host',
+      'name the host: `--host`'
+    )
+  }
+  if (/<!(doctype|entity)/i.test(args.xml)) {
+    return impossible(
+      'xml_doctype',
+      'the XML has a DOCTYPE or ENTITY declaration: these are refused',
+      'take the declaration out'
+    )
+  }
+  if (!/<domain[\s>]/.test(args.xml)) {
+    return impossible(
+      'xml_no_domain',
+      `the XML is no VM's definition: it begins ${quote(args.xml, 40)}`,
+      'give what `virsh dumpxml --inactive --security-info` prints'
+    )
+  }
+  return undefined
+}
+
+function refuseIdentity(args: VmCreateArgs, state: FleetState): Verdict | undefined {
+  const uuid = args.uuid?.toLowerCase() ?? ''
+  const mine = state.vm(uuid)
+  // An earlier attempt of this very task may have made it; whether it did, its mark tells, on the host.
+  if (mine && (state.phase === 'queued' || mine.owner !== 'ours')) {
+    return impossible(
+      'uuid_taken',
+      `UUID ${uuid} is that of ${quote(mine.name)} on ${mine.home}`,
+      'leave the UUID out, or delete that VM'
+    )
+  }
+  const other = state.vmsNamed(args.name).find((vm) => vm.uuid !== uuid)
+  if (!other) return undefined
+  return impossible(
+    'name_taken',
+    `${quote(args.name)} is the name of a VM${other.home ? ` on ${other.home}` : ''} already: names of new VMs are unique in the fleet`,
+    'choose another name, or delete that VM first'
+  )
+}
+
+function refuseSize(args: VmCreateArgs, state: FleetState): Verdict | undefined {
+  const host = args.host === undefined ? undefined : state.host(args.host)
+  if (!host || host.memoryMiB === 0 || (args.memoryMiB ?? 0) <= host.memoryMiB) return undefined
+  return impossible(
+    'does_not_fit',
+    `${args.memoryMiB} MiB are more than ${host.name} has (${host.memoryMiB} MiB)`,
+    'give it less memory, or use another host'
+  )
+}
+
+function refuseDisks(args: VmCreateArgs, state: FleetState): Verdict | undefined {
+  for (const [index, disk] of (args.disks ?? []).entries()) {
+    const problem = diskProblem(disk)
+    if (problem) return impossible('bad_disk', `disk ${index}: ${problem.message}`, problem.next)
+  }
+  for (const store of plannedStores(args)) {
+    const refusal = refuseStore(state, store, state.boundHost ?? args.host)
+    if (refusal) return refusal
+  }
+  const disks = plannedDisks(args)
+  for (const [index, disk] of disks.entries()) {
+    const twice = disks.slice(0, index).some((other) => other.store === disk.store && other.volume === disk.volume)
+    if (twice)
+      return impossible(
+        'volume_twice',
+        `volume "${disk.store}/${disk.volume}" would be two disks of one VM`,
+        'give the new volumes different names'
+      )
+    const refusal = disk.origin === 'existing' ? refuseExisting(disk, args, state) : refuseNew(disk, state)
+    if (refusal) return refusal
+  }
+  return undefined
+}
+
+function refuseExisting(disk: PlannedDisk, args: VmCreateArgs, state: FleetState): Verdict | undefined {
+  const id = `${disk.store}/${disk.volume}`
+  if (!state.volume(disk.store, disk.volume)) {
+    return impossible(
+      'volume_not_found',
+      `there is no volume "${id}"`,
+      `\`taskomatic pool refresh\`, then see \`taskomatic volume list --store ${disk.store}\``
+    )
+  }
+  const [user] = disk.readOnly ? [] : volumeUsers(state, disk.store, disk.volume, args.uuid?.toLowerCase())
+  if (user === undefined) return undefined
+  return impossible(
+    'volume_in_use',
+    `volume "${id}" is a disk of ${user}: two VMs writing to it would destroy it`,
+    'copy it (`from=`), or detach it there first'
+  )
+}
+
+function refuseNew(disk: PlannedDisk, state: FleetState): Verdict | undefined {
+  const id = `${disk.store}/${disk.volume}`
+  // When it starts, an earlier attempt may have made it: its marker tells, on the host.
+  if (state.phase === 'queued' && state.volume(disk.store, disk.volume)) {
+    return impossible(
+      'volume_exists',
+      `there is a volume "${id}" already`,
+      'choose another name (`name=`), use it (`volume=`), or delete it'
+    )
+  }
+  if (!disk.from) return undefined
+  const source = state.volume(disk.from.store, disk.from.volume)
+  const from = `${disk.from.store}/${disk.from.volume}`
+  if (!source)
+    return impossible(
+      'volume_not_found',
+      `there is no volume "${from}" to copy`,
+      `see \`taskomatic volume list --store ${disk.from.store}\``
+    )
+  if (disk.capacityBytes !== null && disk.capacityBytes < source.capacityBytes) {
+    return impossible(
+      'too_small',
+      `a copy of "${from}" needs ${source.capacityBytes} bytes, not ${disk.capacityBytes}`,
+      'leave the size out, or give a larger one'
+    )
+  }
+  const running = source.usedBy
+    .map((uuid) => state.vm(uuid))
+    .find((vm) => vm !== undefined && vm.activeOn !== null && writes(vm.disks, disk.from))
+  if (!running) return undefined
+  return impossible(
+    'volume_in_use',
+    `${quote(running.name)} runs and writes to "${from}": a copy would be torn`,
+    'stop that VM first'
+  )
+}
+
+const writes = (
+  disks: readonly { store: string | null; volume: string | null; readOnly: boolean }[],
+  volume: PlannedDisk['from']
+): boolean => disks.some((disk) => !disk.readOnly && disk.store === volume?.store && disk.volume === volume?.volume)
+
+function refuseNics(args: VmCreateArgs, state: FleetState): Verdict | undefined {
+  const host = state.boundHost ?? args.host
+  for (const [index, nic] of (args.nics ?? []).entries()) {
+    if ((nic.network === undefined) === (nic.bridge === undefined)) {
+      return impossible('bad_nic', `card ${index} needs a "network" or a "bridge", and not both`, 'name one of them')
+    }
+    if (nic.network === undefined || host === undefined) continue
+    const network = state.network(host, nic.network)
+    if (!network)
+      return impossible(
+        'network_not_found',
+        `${host} has no network ${quote(nic.network)}`,
+        'see `taskomatic network list`'
+      )
+    if (!network.active)
+      return impossible(
+        'network_inactive',
+        `network ${quote(nic.network)} on ${host} is not active`,
+        'start it on the host'
+      )
+  }
+  return undefined
+}

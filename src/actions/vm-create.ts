@@ -1,0 +1,156 @@
+// Makes a VM: its volumes, then its definition, which carries our mark (installation, task). Not started: that is another task.
+// Where it is made is decided late, by placement, unless a host is named.
+import { randomBytes, randomUUID } from 'node:crypto'
+import type { FleetState } from '../inventory/fleet-state.ts'
+import type { VmFacts } from '../inventory/facts.ts'
+import { resource } from '../model/resource.ts'
+import type { Effect } from '../queue/task.ts'
+import { action } from './action.ts'
+import { attempt } from './attempt.ts'
+import { plannedDisks, plannedStores, plannedTarget, type PlannedDisk } from './vm-create-disks.ts'
+import { checkCreate } from './vm-create-check.ts'
+import { createVm, probeCreated } from './vm-create-run.ts'
+import { vmCreateArgs, type VmCreateArgs } from './vm-create-args.ts'
+import { exclusive, hostClaim, shared } from './vm-place.ts'
+
+export const vmCreate = action({
+  name: 'vm.create',
+  summary: 'Create a VM with new, copied or existing volumes, or from given XML',
+  args: vmCreateArgs,
+  prepare: (args) => ({
+    ...args,
+    uuid: args.uuid ?? randomUUID(),
+    ...(args.nics ? { nics: args.nics.map((nic) => ({ ...nic, mac: nic.mac ?? newMac() })) } : {})
+  }),
+  title: ({ name }) => `Create ${name}`,
+  claims: (args, state) => [
+    exclusive(resource.vm(uuidOf(args))),
+    exclusive(resource.vmName(args.name)),
+    ...hostClaim(state),
+    ...plannedStores(args).map((store) => shared(resource.store(store))),
+    ...plannedDisks(args).flatMap((disk) => diskClaims(disk)),
+    ...networkClaims(args, state)
+  ],
+  check: checkCreate,
+  effect: (args, state) => createEffects(args, state),
+  bindTo(args, state) {
+    // An attempt that came as far as the definition decided the host.
+    const made = state.vm(uuidOf(args))?.home
+    const host = made || args.host
+    if (host) return { host }
+    return {
+      place: {
+        vm: uuidOf(args),
+        memoryMiB: args.memoryMiB ?? 0,
+        vcpus: args.vcpus ?? 1,
+        stores: plannedStores(args),
+        networks: (args.nics ?? []).flatMap((nic) => nic.network ?? [])
+      }
+    }
+  },
+  run: (ctx, args) =>
+    attempt(ctx, (step) => createVm(ctx, args, uuidOf(args), step), {
+      probe: () => probeCreated(ctx, args, uuidOf(args))
+    }),
+  probe: (ctx, args) => probeCreated(ctx, args, uuidOf(args)),
+  undo: (args) => ({
+    action: 'vm.delete',
+    args: { vm: uuidOf(args), volumes: plannedDisks(args).every((disk) => disk.origin !== 'existing') }
+  })
+})
+
+/** @throws Error before `prepare` */
+export function uuidOf(args: VmCreateArgs): string {
+  if (args.uuid === undefined) throw new Error('vm.create is prepared before it is asked anything')
+  return args.uuid.toLowerCase()
+}
+
+// 24 random bits below QEMU's own prefix.
+const newMac = (): string =>
+  `52:54:00:${[...randomBytes(3)].map((byte) => byte.toString(16).padStart(2, '0')).join(':')}`
+
+const diskClaims = (disk: PlannedDisk) => [
+  (disk.readOnly ? shared : exclusive)(resource.volume(disk.store, disk.volume)),
+  ...(disk.from ? [shared(resource.volume(disk.from.store, disk.from.volume))] : [])
+]
+
+const networkClaims = (args: VmCreateArgs, state: FleetState) => {
+  const host = state.boundHost ?? args.host
+  return host === undefined
+    ? []
+    : (args.nics ?? []).flatMap(({ network }) => (network ? [shared(resource.network(host, network))] : []))
+}
+
+function createEffects(args: VmCreateArgs, state: FleetState): Effect[] {
+  const uuid = uuidOf(args)
+  const home = args.host ?? ''
+  const disks = plannedDisks(args)
+  const facts: VmFacts = {
+    uuid,
+    name: args.name,
+    home,
+    activeOn: null,
+    power: 'off',
+    reason: 'unknown',
+    persistent: true,
+    autostart: false,
+    hasSavedImage: false,
+    memoryMiB: args.memoryMiB ?? 0,
+    maxMemoryMiB: args.memoryMiB ?? 0,
+    vcpus: args.vcpus ?? 1,
+    disks: disks.map((disk, index) => ({
+      target: plannedTarget(disks, index),
+      device: disk.device,
+      kind: 'file',
+      source: pathOf(disk, state, home),
+      format: disk.format,
+      bus: disk.bus,
+      readOnly: disk.readOnly,
+      shareable: false,
+      store: disk.store,
+      volume: disk.volume
+    })),
+    nics: (args.nics ?? []).map(({ mac, network, bridge, model }) => ({
+      mac: mac ?? '',
+      kind: network === undefined ? 'bridge' : 'network',
+      source: network ?? bridge ?? null,
+      model: model ?? 'virtio'
+    })),
+    snapshots: 0,
+    owner: 'ours',
+    elsewhere: {},
+    job: null,
+    observedAt: null
+  }
+  return [
+    { subject: resource.vm(uuid), facts },
+    { subject: resource.vmName(args.name), facts: { [uuid]: home } },
+    ...disks.map((disk) => volumeEffect(disk, uuid, state, home))
+  ]
+}
+
+const pathOf = (disk: PlannedDisk, state: FleetState, host: string): string | null => {
+  const target = state.store(disk.store)?.pools[host]?.target
+  return target ? `${target}/${disk.volume}` : null
+}
+
+function volumeEffect(disk: PlannedDisk, uuid: string, state: FleetState, home: string): Effect {
+  const subject = resource.volume(disk.store, disk.volume)
+  if (disk.origin === 'existing') {
+    const usedBy = state.volume(disk.store, disk.volume)?.usedBy ?? []
+    return { subject, facts: { usedBy: [...usedBy, uuid] } }
+  }
+  return {
+    subject,
+    facts: {
+      store: disk.store,
+      name: disk.volume,
+      path: pathOf(disk, state, home) ?? '',
+      format: disk.format,
+      capacityBytes: disk.capacityBytes ?? 0,
+      allocationBytes: 0,
+      backing: null,
+      usedBy: [uuid]
+    }
+  }
+}
