@@ -33,16 +33,18 @@ export function installLine(packages: readonly string[]): string {
   return `apt-get install -y --no-install-recommends ${packages.join(' ')}`
 }
 
-/** Why tests that need `use` cannot run here, in a sentence; undefined when they can. */
+/** Why tests that need `use` cannot run here, and what to type; undefined when they can. */
 export function obstacle(use: Use): string | undefined {
-  if (process.platform !== 'linux') return `${use}: needs Linux, this is ${process.platform}`
-  if (process.getuid?.() !== 0) return `${use}: needs root; run npm test as root`
+  const hosts = use === 'real hosts'
+  if (hosts && process.platform !== 'linux') return `${use}: needs Linux, this is ${process.platform}`
   const packages = missingPackages(use)
-  if (packages.length > 0) return `${use}: missing here; ${installLine(packages)}`
-  if (use === 'real hosts' && !mayUnshare()) {
-    return `${use}: this root may not make namespaces; in a container, start it with --privileged`
+  const reasons: string[] = []
+  if (packages.length > 0) reasons.push(`missing: ${installLine(packages)}`)
+  if (hosts && process.getuid?.() !== 0) reasons.push('needs root: sudo npm test')
+  else if (hosts && packages.length === 0 && !mayUnshare()) {
+    reasons.push('this root may not make namespaces: start the container with --privileged')
   }
-  return undefined
+  return reasons.length > 0 ? `${use}: ${reasons.join('; ')}` : undefined
 }
 
 /** Every obstacle on this machine. */
