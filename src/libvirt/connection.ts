@@ -235,8 +235,8 @@ export class Connection {
     this.#end({ reason: 'keepalive_timeout', message })
   }
 
-  // Order: no call is sent any more, then every call is settled, then `closed` resolves: whoever waits for it may connect anew
-  // without anything of this connection arriving later.
+  // Order: no call is sent any more, then every call is settled and the last events delivered, then `closed` resolves (a turn later):
+  // whoever waits for it may connect anew without anything of this connection arriving later.
   #end(why: CloseReason): void {
     if (this.#state === 'ended') return
     this.#state = 'ended'
@@ -247,7 +247,7 @@ export class Connection {
     for (const { sink } of this.#streams.values()) sink.failed(error)
     this.#streams.clear()
     this.#stream.destroy()
-    this.#resolveClosed(why)
+    setImmediate(() => this.#resolveClosed(why))
   }
 
   #received(chunk: Buffer): void {

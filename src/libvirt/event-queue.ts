@@ -4,7 +4,8 @@
 import { decodeEvent, eventName } from './payload.ts'
 import type { EventName, Events } from './wire.gen.ts'
 
-export type EventHandler<Name extends EventName> = (message: Events[Name]) => void
+/** Its result is not waited for; when it is a promise, its rejection is reported. */
+export type EventHandler<Name extends EventName> = (message: Events[Name]) => unknown
 
 export interface EventQueueOptions {
   /** Events waiting for delivery beyond which new ones are dropped. */
