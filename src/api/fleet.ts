@@ -1,0 +1,119 @@
+// Hosts, VMs, stores, pools and volumes as the API shows them: what hosts said last, and when.
+import { Type, type Static, type TSchema } from 'typebox'
+
+const orNull = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()])
+const Text = Type.String()
+const Instant = Type.String({ description: 'ISO 8601, UTC' })
+
+export const VmView = Type.Object(
+  {
+    uuid: Text,
+    name: Text,
+    home: Type.String({ description: 'The host that has its definition' }),
+    activeOn: orNull(Type.String({ description: 'The host that it is active on; null while off' })),
+    power: Text,
+    reason: Text,
+    persistent: Type.Boolean(),
+    autostart: Type.Boolean(),
+    hasSavedImage: Type.Boolean(),
+    memoryMiB: Type.Integer(),
+    maxMemoryMiB: Type.Integer(),
+    vcpus: Type.Integer(),
+    disks: Type.Array(
+      Type.Object({
+        target: Text,
+        device: Text,
+        kind: Text,
+        source: orNull(Text),
+        format: orNull(Text),
+        bus: orNull(Text),
+        readOnly: Type.Boolean(),
+        shareable: Type.Boolean(),
+        store: orNull(Text),
+        volume: orNull(Text)
+      })
+    ),
+    nics: Type.Array(Type.Object({ mac: Text, kind: Text, source: orNull(Text), model: orNull(Text) })),
+    snapshots: Type.Integer(),
+    owner: Type.Union([Type.Literal('ours'), Type.Literal('foreign'), Type.Literal('plain')]),
+    elsewhere: Type.Record(Text, Text, {
+      description: 'Other hosts that may have it: host → active, defined or unknown'
+    }),
+    job: orNull(Text),
+    observedAt: orNull(Instant)
+  },
+  { $id: 'Vm' }
+)
+export type VmView = Static<typeof VmView>
+
+export const HostView = Type.Object(
+  {
+    name: Text,
+    uuid: orNull(Text),
+    controlUri: Text,
+    peerUri: orNull(Text),
+    migrationUri: orNull(Text),
+    connection: Type.Union([Type.Literal('up'), Type.Literal('down'), Type.Literal('unknown')]),
+    connectionReason: orNull(Text),
+    cordoned: Type.Boolean(),
+    cordonReason: orNull(Text),
+    arch: orNull(Text),
+    domainType: orNull(Text),
+    emulator: orNull(Text),
+    machine: orNull(Text),
+    cpus: Type.Integer(),
+    memoryMiB: Type.Integer(),
+    definitions: Type.Integer({ description: 'VMs that are defined here' }),
+    activeVms: Type.Integer(),
+    committedMiB: Type.Integer({ description: 'Memory promised to VMs' })
+  },
+  { $id: 'Host' }
+)
+export type HostView = Static<typeof HostView>
+
+export const PoolView = Type.Object(
+  {
+    host: Text,
+    name: Text,
+    uuid: orNull(Text),
+    type: Text,
+    store: Text,
+    target: orNull(Text),
+    active: Type.Boolean(),
+    autostart: Type.Boolean(),
+    capacityBytes: Type.Integer(),
+    availableBytes: Type.Integer()
+  },
+  { $id: 'Pool' }
+)
+export type PoolView = Static<typeof PoolView>
+
+export const StoreView = Type.Object(
+  {
+    name: Text,
+    shared: Type.Boolean(),
+    type: Text,
+    pools: Type.Record(Text, Type.Object({ pool: Text, target: orNull(Text), active: Type.Boolean() }), {
+      description: 'Host → its pool on this store'
+    })
+  },
+  { $id: 'Store' }
+)
+export type StoreView = Static<typeof StoreView>
+
+export const VolumeView = Type.Object(
+  {
+    store: Text,
+    name: Text,
+    path: Text,
+    format: orNull(Text),
+    capacityBytes: Type.Integer(),
+    allocationBytes: Type.Integer(),
+    backing: orNull(Text),
+    usedBy: Type.Array(Type.String(), { description: 'UUIDs of VMs that have it as a disk or under a disk' })
+  },
+  { $id: 'Volume' }
+)
+export type VolumeView = Static<typeof VolumeView>
+
+export const listOf = <T extends TSchema>(item: T) => Type.Object({ items: Type.Array(item) })

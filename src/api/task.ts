@@ -1,0 +1,153 @@
+// Tasks as the API shows them: the queue's rows in words for people and programs.
+import { Type, type Static } from 'typebox'
+
+/**
+ * What a task is shown as. `held` to `ready` are all `new` to the queue; which one is said by precedence: held, waiting,
+ * scheduled, parked, ready.
+ */
+export const taskStates = [
+  'held',
+  'waiting',
+  'scheduled',
+  'parked',
+  'ready',
+  'running',
+  'awaiting',
+  'cancelling',
+  'uncertain',
+  'complete',
+  'failed',
+  'cancelled'
+] as const
+export type TaskState = (typeof taskStates)[number]
+
+export const endedStates = ['complete', 'failed', 'cancelled'] as const
+export const hasEnded = (state: string): boolean => (endedStates as readonly string[]).includes(state)
+
+const orNull = <T extends Parameters<typeof Type.Union>[0][number]>(schema: T) => Type.Union([schema, Type.Null()])
+const Instant = Type.String({ description: 'ISO 8601, UTC' })
+const State = Type.Enum([...taskStates])
+
+export const TaskProblem = Type.Object(
+  {
+    code: Type.String({ description: 'Stable, snake_case' }),
+    message: Type.String(),
+    step: Type.Optional(Type.String({ description: 'What was being done' })),
+    next: Type.Optional(Type.String({ description: 'What to do next' })),
+    details: Type.Optional(Type.Unknown()),
+    causes: Type.Optional(Type.Array(Type.Object({ code: Type.Optional(Type.String()), message: Type.String() })))
+  },
+  { $id: 'TaskProblem' }
+)
+export type TaskProblem = Static<typeof TaskProblem>
+
+const summaryFields = {
+  id: Type.Integer(),
+  action: Type.String(),
+  title: Type.String(),
+  state: State,
+  /** What it waits for, in a few words. */
+  note: orNull(Type.String({ description: 'Why it is in that state, where that is not plain: hold, park, error' })),
+  priority: Type.Integer(),
+  plan: orNull(Type.Integer()),
+  parent: orNull(Type.Integer()),
+  by: Type.String(),
+  submittedAt: Instant,
+  startedAt: orNull(Instant),
+  endedAt: orNull(Instant)
+}
+
+export const TaskSummary = Type.Object(summaryFields, { $id: 'TaskSummary' })
+export type TaskSummary = Static<typeof TaskSummary>
+
+export const TaskView = Type.Object(
+  {
+    ...summaryFields,
+    reason: orNull(Type.String()),
+    args: Type.Unknown(),
+    notBefore: orNull(Instant),
+    attempt: Type.Integer({ description: 'How often it was tried' }),
+    boundHost: orNull(Type.String({ description: 'The host that it runs on' })),
+    progress: Type.Unknown(),
+    result: Type.Unknown(),
+    error: orNull(TaskProblem),
+    evidence: Type.Unknown(),
+    undo: Type.String(),
+    after: Type.Array(
+      Type.Object({
+        id: Type.Integer(),
+        title: Type.String(),
+        state: State,
+        needs: Type.Union([Type.Literal('complete'), Type.Literal('ended')])
+      }),
+      { description: 'Prerequisites' }
+    ),
+    claims: Type.Array(
+      Type.Object({ resource: Type.String(), mode: Type.Union([Type.Literal('shared'), Type.Literal('exclusive')]) })
+    ),
+    children: Type.Array(Type.Object({ id: Type.Integer(), title: Type.String(), state: State }))
+  },
+  { $id: 'Task' }
+)
+export type TaskView = Static<typeof TaskView>
+
+export const TaskPage = Type.Object(
+  {
+    items: Type.Array(TaskSummary),
+    next: orNull(Type.String({ description: 'Give it as `cursor` for the next page; null on the last' }))
+  },
+  { $id: 'TaskPage' }
+)
+export type TaskPage = Static<typeof TaskPage>
+
+export const Why = Type.Object(
+  {
+    id: Type.Integer(),
+    title: Type.String(),
+    state: State,
+    summary: Type.String({ description: 'In one sentence' }),
+    reasons: Type.Array(
+      Type.Object({
+        kind: Type.String(),
+        text: Type.String(),
+        /** What ends it. */
+        ends: Type.Optional(Type.String()),
+        task: Type.Optional(Type.Object({ id: Type.Integer(), title: Type.String(), state: State })),
+        resource: Type.Optional(Type.String()),
+        since: Type.Optional(Instant)
+      })
+    )
+  },
+  { $id: 'Why' }
+)
+export type Why = Static<typeof Why>
+
+export const LogLine = Type.Object(
+  {
+    id: Type.Integer(),
+    at: Instant,
+    attempt: orNull(Type.Integer()),
+    level: Type.Union([Type.Literal('info'), Type.Literal('warn'), Type.Literal('error')]),
+    message: Type.String(),
+    data: Type.Optional(Type.Unknown())
+  },
+  { $id: 'LogLine' }
+)
+export type LogLine = Static<typeof LogLine>
+
+export const PlanView = Type.Object(
+  {
+    id: Type.Integer(),
+    name: orNull(Type.String()),
+    onFailure: Type.String(),
+    by: Type.String(),
+    reason: orNull(Type.String()),
+    submittedAt: Instant,
+    ended: Type.Boolean(),
+    counts: Type.Record(Type.String(), Type.Integer(), {
+      description: "State → how many of the plan's tasks are in it"
+    })
+  },
+  { $id: 'Plan' }
+)
+export type PlanView = Static<typeof PlanView>

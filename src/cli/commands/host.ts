@@ -1,0 +1,121 @@
+// host: the machines that VMs run on.
+import type { HostView } from '../../api/fleet.ts'
+import type { NounSpec, OperandSpec } from '../command.ts'
+import { mibText, printOne, sheet, type View } from '../render.ts'
+import { part, printFrom } from './reading.ts'
+
+const hosts: OperandSpec = {
+  name: 'host',
+  help: 'hosts, by name',
+  kind: 'text',
+  arg: 'host',
+  many: true,
+  names: 'host'
+}
+const oneHost: OperandSpec = { name: 'host', help: 'host, by name', kind: 'text', names: 'host' }
+
+const hostView: View<HostView> = {
+  name: (host) => host.name,
+  columns: [
+    { title: 'NAME', value: (host) => host.name },
+    {
+      title: 'CONNECTION',
+      value: (host) => host.connection,
+      tone: (host) => (host.connection === 'up' ? 'good' : 'bad')
+    },
+    { title: 'VMS', value: (host) => `${host.activeVms}/${host.definitions}`, align: 'right' },
+    { title: 'COMMITTED', value: (host) => `${mibText(host.committedMiB)}/${mibText(host.memoryMiB)}`, align: 'right' },
+    { title: 'CPUS', value: (host) => host.cpus, align: 'right' },
+    {
+      title: 'NOTE',
+      value: (host) => (host.cordoned ? `cordoned: ${host.cordonReason ?? ''}` : (host.connectionReason ?? ''))
+    },
+    { title: 'URI', value: (host) => host.controlUri, wide: true },
+    { title: 'UUID', value: (host) => host.uuid, wide: true }
+  ]
+}
+
+const hostSheet = (host: HostView): string =>
+  sheet([
+    ['Host', host.name],
+    ['UUID', host.uuid],
+    ['Connection', host.connectionReason ? `${host.connection}: ${host.connectionReason}` : host.connection],
+    ['Cordoned', host.cordoned ? (host.cordonReason ?? 'yes') : undefined],
+    ['Control URI', host.controlUri],
+    ['Peer URI', host.peerUri],
+    ['Migration URI', host.migrationUri],
+    ['Machine', [host.arch, host.domainType, host.machine].filter(Boolean).join(', ')],
+    ['CPUs', host.cpus],
+    ['Memory', `${mibText(host.memoryMiB)}, ${mibText(host.committedMiB)} promised`],
+    ['VMs', `${host.activeVms} active, ${host.definitions} defined`]
+  ])
+
+export const host: NounSpec = {
+  noun: 'host',
+  summary: 'Hosts of virtual machines',
+  commands: [
+    { verb: 'list', aliases: ['ls'], summary: 'List hosts', run: (cli) => printFrom(cli, '/hosts', {}, hostView) },
+    {
+      verb: 'show',
+      summary: 'Show a host',
+      operands: [oneHost],
+      async run(cli, { operands }) {
+        const found = await cli.client().get<HostView>(`/hosts/${part(operands['host']?.[0] ?? '')}`)
+        await printOne(cli, found, hostView.name, () => hostSheet(found))
+        return 'done'
+      }
+    },
+    {
+      verb: 'add',
+      summary: 'Add a host',
+      action: 'host.add',
+      operands: [
+        { name: 'name', help: 'what to call it', kind: 'text', arg: 'name' },
+        {
+          name: 'uri',
+          help: 'its libvirtd as the server reaches it, e.g. qemu+ssh://root@h1/system',
+          kind: 'text',
+          arg: 'controlUri'
+        }
+      ],
+      options: [
+        {
+          flags: '--peer-uri <uri>',
+          help: 'its libvirtd as other hosts reach it, for migration',
+          kind: 'text',
+          arg: 'peerUri'
+        },
+        {
+          flags: '--migration-uri <uri>',
+          help: 'the network for memory, e.g. tcp://10.0.0.1',
+          kind: 'text',
+          arg: 'migrationUri'
+        }
+      ],
+      more: 'For migration every host must reach the others with full rights: whoever is root on one is root on all.'
+    },
+    {
+      verb: 'check',
+      summary: 'Look at hosts: clock, versions, stores, reachability',
+      action: 'host.check',
+      operands: [hosts]
+    },
+    { verb: 'refresh', summary: 'List everything on hosts anew', action: 'host.refresh', operands: [hosts] },
+    {
+      verb: 'remove',
+      aliases: ['rm'],
+      summary: 'Forget hosts',
+      action: 'host.remove',
+      irreversible: true,
+      operands: [hosts],
+      options: [
+        {
+          flags: '--forget',
+          help: 'although VMs are defined there: they are forgotten too',
+          kind: 'flag',
+          arg: 'forget'
+        }
+      ]
+    }
+  ]
+}

@@ -1,0 +1,226 @@
+// store, pool and volume: where bytes are, hosts' handles on it, and what is in it.
+import type { PoolView, StoreView, VolumeView } from '../../api/fleet.ts'
+import type { NounSpec, OperandSpec } from '../command.ts'
+import { usage } from '../failure.ts'
+import { bytesText, type View } from '../render.ts'
+import { printFrom, textOption } from './reading.ts'
+
+const storeView: View<StoreView> = {
+  name: (store) => store.name,
+  columns: [
+    { title: 'NAME', value: (store) => store.name },
+    { title: 'TYPE', value: (store) => store.type },
+    { title: 'SHARED', value: (store) => (store.shared ? 'yes' : 'no') },
+    {
+      title: 'POOLS',
+      value: (store) =>
+        Object.entries(store.pools)
+          .map(([host, { pool }]) => `${pool}@${host}`)
+          .join(' ')
+    }
+  ]
+}
+
+const poolView: View<PoolView> = {
+  name: (pool) => `${pool.name}@${pool.host}`,
+  columns: [
+    { title: 'NAME', value: (pool) => pool.name },
+    { title: 'HOST', value: (pool) => pool.host },
+    {
+      title: 'STATE',
+      value: (pool) => (pool.active ? 'active' : 'off'),
+      tone: (pool) => (pool.active ? 'good' : 'dim')
+    },
+    { title: 'STORE', value: (pool) => pool.store },
+    { title: 'FREE', value: (pool) => bytesText(pool.availableBytes), align: 'right' },
+    { title: 'SIZE', value: (pool) => bytesText(pool.capacityBytes), align: 'right' },
+    { title: 'TYPE', value: (pool) => pool.type, wide: true },
+    { title: 'TARGET', value: (pool) => pool.target, wide: true },
+    { title: 'AUTOSTART', value: (pool) => (pool.autostart ? 'yes' : 'no'), wide: true }
+  ]
+}
+
+const volumeView: View<VolumeView> = {
+  name: (volume) => `${volume.store}/${volume.name}`,
+  columns: [
+    { title: 'NAME', value: (volume) => `${volume.store}/${volume.name}` },
+    { title: 'SIZE', value: (volume) => bytesText(volume.capacityBytes), align: 'right' },
+    { title: 'USED', value: (volume) => bytesText(volume.allocationBytes), align: 'right' },
+    { title: 'FORMAT', value: (volume) => volume.format },
+    { title: 'VMS', value: (volume) => volume.usedBy.length, align: 'right' },
+    { title: 'PATH', value: (volume) => volume.path, wide: true },
+    { title: 'BACKING', value: (volume) => volume.backing, wide: true }
+  ]
+}
+
+const onHost = { flags: '--host <host>', help: 'only there', kind: 'text', names: 'host' } as const
+const onStore = { flags: '--store <store>', help: 'only there', kind: 'text', names: 'store' } as const
+
+export const store: NounSpec = {
+  noun: 'store',
+  summary: 'Stores: where bytes are. A store is local to a host, HOST/POOL, or shared by several',
+  commands: [
+    { verb: 'list', aliases: ['ls'], summary: 'List stores', run: (cli) => printFrom(cli, '/stores', {}, storeView) },
+    {
+      verb: 'share',
+      summary:
+        'Declare that pools on several hosts are one store; proven by a file made through one and found through the others',
+      action: 'store.share',
+      operands: [
+        { name: 'store', help: "the shared store's name", kind: 'text', arg: 'store' },
+        { name: 'pools', help: 'POOL@HOST or HOST/POOL, two or more', kind: 'text', many: true, names: 'pool' }
+      ],
+      more: 'Example: taskomatic store share nfs1 data@h1 data@h2'
+    }
+  ]
+}
+
+// `pool@host` as two arguments; --host a,b as one task for each.
+const pools: OperandSpec = {
+  name: 'pool',
+  help: 'pools: POOL@HOST',
+  kind: 'text',
+  arg: 'pool',
+  many: true,
+  names: 'pool'
+}
+
+function atHost(args: Record<string, unknown>, key: string): Record<string, unknown> {
+  const text = String(args[key])
+  const at = text.indexOf('@')
+  if (at < 0) throw usage(`${key} ${JSON.stringify(text)} does not say on which host`, `write ${text}@HOST`)
+  return { ...args, [key]: text.slice(0, at), host: text.slice(at + 1) }
+}
+
+export const pool: NounSpec = {
+  noun: 'pool',
+  summary: "Pools: a host's handle on a store",
+  commands: [
+    {
+      verb: 'list',
+      aliases: ['ls'],
+      summary: 'List pools',
+      options: [onHost, onStore],
+      run: (cli, { options }) =>
+        printFrom(cli, '/pools', { host: textOption(options['host']), store: textOption(options['store']) }, poolView)
+    },
+    {
+      verb: 'create',
+      summary: 'Define, build and start pools',
+      action: 'pool.create',
+      operands: [{ name: 'pool', help: 'new pools: POOL@HOST', kind: 'text', arg: 'pool', many: true }],
+      options: [
+        {
+          flags: '--target <directory>',
+          help: 'the directory that it is, on its host',
+          kind: 'text',
+          arg: 'target',
+          required: true
+        },
+        {
+          flags: '--store <store>',
+          help: 'the shared store that it is a handle on; else it is a local one',
+          kind: 'text',
+          arg: 'store',
+          names: 'store'
+        }
+      ],
+      finish: (args) => atHost(args, 'pool'),
+      more: 'Example: taskomatic pool create data@h1 data@h2 --target /srv/data'
+    },
+    {
+      verb: 'start',
+      summary: 'Start pools',
+      action: 'pool.start',
+      operands: [pools],
+      finish: (args) => atHost(args, 'pool')
+    },
+    {
+      verb: 'stop',
+      summary: 'Stop pools; refused while a VM uses them',
+      action: 'pool.stop',
+      operands: [pools],
+      finish: (args) => atHost(args, 'pool')
+    },
+    {
+      verb: 'refresh',
+      summary: 'Have hosts look for new volumes',
+      action: 'pool.refresh',
+      operands: [pools],
+      finish: (args) => atHost(args, 'pool')
+    },
+    {
+      verb: 'delete',
+      aliases: ['rm', 'undefine'],
+      summary: 'Remove pools; what is in the store stays',
+      action: 'pool.delete',
+      operands: [pools],
+      finish: (args) => atHost(args, 'pool')
+    }
+  ]
+}
+
+const volumes: OperandSpec = {
+  name: 'volume',
+  help: 'volumes: STORE/NAME',
+  kind: 'text',
+  arg: 'volume',
+  many: true,
+  names: 'volume'
+}
+
+function inStore(args: Record<string, unknown>): Record<string, unknown> {
+  const { volume, ...rest } = args
+  const text = String(volume)
+  const at = text.lastIndexOf('/')
+  if (at < 0) throw usage(`volume ${JSON.stringify(text)} does not say in which store`, `write STORE/${text}`)
+  return { ...rest, store: text.slice(0, at), name: text.slice(at + 1) }
+}
+
+export const volume: NounSpec = {
+  noun: 'volume',
+  summary: 'Volumes in stores',
+  commands: [
+    {
+      verb: 'list',
+      aliases: ['ls'],
+      summary: 'List volumes',
+      options: [onStore],
+      run: (cli, { options }) => printFrom(cli, '/volumes', { store: textOption(options['store']) }, volumeView)
+    },
+    {
+      verb: 'create',
+      summary: 'Create blank volumes',
+      action: 'volume.create',
+      operands: [{ name: 'volume', help: 'new volumes: STORE/NAME', kind: 'text', arg: 'volume', many: true }],
+      options: [
+        { flags: '--size <size>', help: 'e.g. 10GiB', kind: 'mib', arg: 'sizeMiB', required: true },
+        {
+          flags: '--format <format>',
+          help: 'qcow2 (default) or raw',
+          kind: 'text',
+          arg: 'format',
+          choices: ['qcow2', 'raw']
+        }
+      ],
+      finish: inStore
+    },
+    {
+      verb: 'resize',
+      summary: 'Make volumes larger',
+      action: 'volume.resize',
+      operands: [volumes],
+      options: [
+        { flags: '--size <size>', help: 'the new size, e.g. 20GiB', kind: 'mib', arg: 'sizeMiB', required: true }
+      ]
+    },
+    {
+      verb: 'delete',
+      aliases: ['rm'],
+      summary: 'Delete volumes; refused while a VM uses them',
+      action: 'volume.delete',
+      irreversible: true,
+      operands: [volumes]
+    }
+  ]
+}

@@ -1,0 +1,54 @@
+// The nouns, for the first page of help and for loading a noun's table only when it is used.
+import type { NounSpec } from './command.ts'
+
+export type NounEntry = { summary: string; verbs: string; load: () => Promise<NounSpec> }
+
+export const nouns: Readonly<Record<string, NounEntry>> = {
+  vm: {
+    summary: 'virtual machines',
+    verbs: 'list show create start stop reboot pause resume migrate delete',
+    load: async () => (await import('./commands/vm.ts')).vm
+  },
+  host: {
+    summary: 'hosts of virtual machines',
+    verbs: 'list show add check refresh remove',
+    load: async () => (await import('./commands/host.ts')).host
+  },
+  store: {
+    summary: 'stores: where bytes are',
+    verbs: 'list share',
+    load: async () => (await import('./commands/storage.ts')).store
+  },
+  pool: {
+    summary: "pools: a host's handle on a store",
+    verbs: 'list create start stop refresh delete',
+    load: async () => (await import('./commands/storage.ts')).pool
+  },
+  volume: {
+    summary: 'volumes in stores',
+    verbs: 'list create resize delete',
+    load: async () => (await import('./commands/storage.ts')).volume
+  },
+  task: {
+    summary: 'tasks: what was asked for',
+    verbs: 'list show watch why wait log cancel retry hold release',
+    load: async () => (await import('./commands/task.ts')).task
+  },
+  plan: {
+    summary: 'tasks submitted together',
+    verbs: 'submit show wait',
+    load: async () => (await import('./commands/plan.ts')).plan
+  },
+  action: {
+    summary: 'what can be asked for',
+    verbs: 'list',
+    load: async () => (await import('./commands/task.ts')).actionNoun
+  }
+}
+
+/** Commands that are no NOUN VERB; bin/taskomatic.ts knows how to run them. */
+export const otherCommands = {
+  server: 'run the server: API, dispatcher, watchers',
+  db: 'prepare a PostgreSQL database: `db init`',
+  complete: 'print a shell completion script: `complete bash|zsh|fish`'
+} as const

@@ -1,0 +1,136 @@
+// Words as tasks: one name makes one task, several make one plan, whose parts do not wait for each other's success.
+import { randomUUID } from 'node:crypto'
+import type { Preview, Submitted } from '../api/submission.ts'
+import type { ActionCommand, Given } from './command.ts'
+import type { Cli } from './context.ts'
+import { CliError, usage, type ExitName } from './failure.ts'
+import { confirm } from './confirm.ts'
+import { previewText } from './preview.ts'
+import { optionValue, type CommonOptions } from './program.ts'
+import { valueOf } from './values.ts'
+import { printTasks, waitForTasks } from './wait.ts'
+
+type AskedTask = { key?: string; action: string; args: Record<string, unknown>; after?: (string | number)[] } & Record<
+  string,
+  unknown
+>
+
+export async function runAction(
+  cli: Cli,
+  command: ActionCommand,
+  given: Given,
+  common: CommonOptions
+): Promise<ExitName> {
+  const tasks = await tasksOf(cli, command, given)
+  if (command.irreversible && !common.dryRun && !common.yes)
+    await confirm(cli, tasks.length === 1 ? command.summary : `${command.summary}: ${tasks.length} times`)
+  const body = bodyOf(tasks, common)
+  if (common.dryRun) return dryRun(cli, body, common)
+  const submitted = await submit(cli, body.path, body.body)
+  return follow(cli, submitted, common)
+}
+
+/** Waits and prints as the options say, or as the terminal does. */
+export async function follow(cli: Cli, submitted: Submitted, common: CommonOptions): Promise<ExitName> {
+  for (const { id, title } of submitted.tasks.slice(0, 20)) cli.say(`task ${id}: ${title}`)
+  if (submitted.tasks.length > 20) cli.say(`… ${submitted.tasks.length - 20} more`)
+  if (submitted.plan !== null) cli.say(`plan ${submitted.plan}: ${submitted.tasks.length} tasks`)
+  const ids = submitted.tasks.map(({ id }) => id)
+  const wait = common.wait ?? (common.timeout !== undefined || cli.out.isTTY === true)
+  if (!wait) {
+    await printTasks(cli, ids)
+    return 'done'
+  }
+  return waitForTasks(cli, ids, { timeoutSeconds: common.timeout, plan: submitted.plan })
+}
+
+export async function dryRun(
+  cli: Cli,
+  { path, body }: { path: string; body: object },
+  common: CommonOptions
+): Promise<ExitName> {
+  const preview = await cli.client().post<Preview>(path, body, { query: { dryRun: 'true' } })
+  const graph = common.graph ?? (cli.format === 'json' ? 'json' : 'text')
+  cli.out.write(previewText(preview, graph))
+  return 'done'
+}
+
+/** Sent again when no answer came: the key makes that safe. */
+export async function submit(cli: Cli, path: string, body: object): Promise<Submitted> {
+  const idempotencyKey = randomUUID()
+  for (let tries = 1; ; tries++) {
+    try {
+      return await cli.client().post<Submitted>(path, body, { idempotencyKey })
+    } catch (error) {
+      if (tries === 3 || !mayHaveArrived(error)) throw error
+      cli.say('no answer; asking again')
+    }
+  }
+}
+
+function mayHaveArrived(error: unknown): boolean {
+  if (!(error instanceof CliError)) return false
+  const { code } = (error.cause ?? {}) as { code?: string }
+  return (
+    code === 'ECONNRESET' ||
+    code === 'EPIPE' ||
+    (error.problem as { code?: string } | undefined)?.code === 'outcome_unknown'
+  )
+}
+
+async function tasksOf(cli: Cli, command: ActionCommand, given: Given): Promise<AskedTask[]> {
+  const shared: Record<string, unknown> = { ...command.fixed }
+  for (const option of command.options ?? []) {
+    const value = optionValue(given, option)
+    if (option.arg === undefined || value === undefined) continue
+    shared[option.arg] = option.kind === 'file' ? await cli.readInput(value as string) : value
+  }
+  const operands = command.operands ?? []
+  const many = operands.find((operand) => operand.many)
+  for (const operand of operands) {
+    const [word] = given.operands[operand.name] ?? []
+    if (operand === many || word === undefined || operand.arg === undefined) continue
+    shared[operand.arg] = valueOf(operand.kind, word, operand.name, operand)
+  }
+  const words = many ? (given.operands[many.name] ?? []) : [undefined]
+  if (new Set(words).size < words.length) throw usage('the same name is given twice', 'give each name once')
+  return words.flatMap((word, index) => {
+    const one = {
+      ...shared,
+      ...(many?.arg && word !== undefined ? { [many.arg]: valueOf(many.kind, word, many.name, many) } : {})
+    }
+    const args = command.finish?.(one, given) ?? one
+    const key = `t${index}`
+    const further = command.followedBy?.(args, given) ?? []
+    return [
+      { key, action: command.action, args },
+      ...further.map((task, at) => ({ ...task, key: `${key}-${at}`, after: [at === 0 ? key : `${key}-${at - 1}`] }))
+    ]
+  })
+}
+
+function bodyOf(tasks: AskedTask[], common: CommonOptions): { path: string; body: object } {
+  const [first] = tasks
+  if (!first) throw usage('there is nothing to do', 'name something')
+  const after = (common.after ?? []).map((text) => Number(valueOf('count', text, '--after')))
+  const each = {
+    ...(common.priority === undefined ? {} : { priority: common.priority }),
+    ...(common.at === undefined ? {} : { notBefore: common.at }),
+    ...(common.hold === undefined ? {} : { hold: { reason: common.hold } })
+  }
+  const reason = common.reason === undefined ? {} : { reason: common.reason }
+  if (tasks.length === 1) {
+    const { action, args } = first
+    return { path: '/tasks', body: { action, args, ...each, ...(after.length > 0 ? { after } : {}), ...reason } }
+  }
+  const body = {
+    onFailure: 'continue',
+    ...reason,
+    tasks: tasks.map((task) => ({
+      ...task,
+      ...each,
+      ...(after.length > 0 || task.after ? { after: [...(task.after ?? []), ...after] } : {})
+    }))
+  }
+  return { path: '/plans', body }
+}

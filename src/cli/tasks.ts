@@ -1,0 +1,90 @@
+// How tasks look in a terminal. The words of states are the server's.
+import type { LogLine, TaskProblem, TaskSummary, TaskView, Why } from '../api/task.ts'
+import { ageText, clean, sheet, type Tone, type View } from './render.ts'
+
+const ended = new Set(['complete', 'failed', 'cancelled'])
+export const hasEnded = (state: string): boolean => ended.has(state)
+
+export function toneOf(state: string): Tone | undefined {
+  if (state === 'complete') return 'good'
+  if (state === 'failed' || state === 'uncertain') return 'bad'
+  if (state === 'running' || state === 'awaiting' || state === 'cancelling') return 'busy'
+  return state === 'cancelled' ? 'dim' : undefined
+}
+
+export const taskView: View<TaskSummary> = {
+  name: (task) => String(task.id),
+  columns: [
+    { title: 'ID', value: (task) => task.id, align: 'right' },
+    { title: 'STATE', value: (task) => task.state, tone: (task) => toneOf(task.state) },
+    { title: 'TITLE', value: (task) => task.title },
+    { title: 'AGE', value: (task) => ageText(task.submittedAt), align: 'right' },
+    { title: 'NOTE', value: (task) => task.note ?? '' },
+    { title: 'ACTION', value: (task) => task.action, wide: true },
+    { title: 'PLAN', value: (task) => task.plan, wide: true, align: 'right' },
+    { title: 'BY', value: (task) => task.by, wide: true },
+    { title: 'STARTED', value: (task) => task.startedAt, wide: true },
+    { title: 'ENDED', value: (task) => task.endedAt, wide: true }
+  ]
+}
+
+/** Cause, step and way out, a line each. */
+export function problemLines(problem: TaskProblem): string[] {
+  const lines = [`${clean(problem.message)} (${clean(problem.code)})`]
+  for (const cause of problem.causes ?? [])
+    lines.push(`because: ${clean(cause.message)}${cause.code ? ` (${clean(cause.code)})` : ''}`)
+  if (problem.step) lines.push(`while: ${clean(problem.step)}`)
+  if (problem.next) lines.push(`next: ${clean(problem.next)}`)
+  return lines
+}
+
+const json = (value: unknown): string | undefined =>
+  value === null || value === undefined || (typeof value === 'object' && Object.keys(value).length === 0)
+    ? undefined
+    : JSON.stringify(value)
+
+export const taskSheet = (task: TaskView): string =>
+  sheet([
+    ['Task', `${task.id}  ${task.title}`],
+    ['State', task.note && !task.error ? `${task.state}: ${task.note}` : task.state],
+    ['Error', task.error ? problemLines(task.error).join('\n') : undefined],
+    ['Details', json(task.error?.details)],
+    ['Evidence', json(task.evidence)],
+    ['Action', `${task.action} ${JSON.stringify(task.args)}`],
+    ['Host', task.boundHost],
+    ['Progress', json(task.progress)],
+    ['Result', json(task.result)],
+    ['Submitted', `${task.submittedAt} by ${task.by}`],
+    ['Reason', task.reason],
+    ['Not before', task.notBefore],
+    ['Started', task.startedAt],
+    ['Ended', task.endedAt],
+    ['Attempts', task.attempt > 1 ? task.attempt : undefined],
+    ['Priority', task.priority === 0 ? undefined : task.priority],
+    ['Plan', task.plan],
+    ['Part of', task.parent === null ? undefined : `task ${task.parent}`],
+    ['Undo', task.undo === 'none' ? undefined : task.undo],
+    [
+      'After',
+      task.after
+        .map(
+          ({ id, title, state, needs }) =>
+            `task ${id} (${state}), ${needs === 'complete' ? 'must be complete' : 'must have ended'}: ${title}`
+        )
+        .join('\n')
+    ],
+    ['Claims', task.claims.map(({ resource, mode }) => `${resource} ${mode}`).join('\n')],
+    ['Children', task.children.map(({ id, title, state }) => `task ${id} (${state}): ${title}`).join('\n')]
+  ])
+
+export function whyText(why: Why): string {
+  const lines = [`task ${why.id} (${why.state}): ${clean(why.title)}`, clean(why.summary)]
+  for (const { text, ends, since } of why.reasons) {
+    lines.push(`- ${clean(text)}${since ? ` (since ${ageText(since)})` : ''}`)
+    if (ends) lines.push(`    ends: ${clean(ends)}`)
+  }
+  return `${lines.join('\n')}\n`
+}
+
+export const logText = (line: LogLine): string =>
+  `${line.at}  ${line.level.padEnd(5)}  ${clean(line.message)}${line.data === undefined || line.data === null ? '' : `  ${JSON.stringify(line.data)}`}\n`
