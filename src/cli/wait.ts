@@ -93,7 +93,9 @@ function tell(cli: Cli, task: TaskView): void {
   cli.say(
     `task ${task.id}: ${paint(task.state, toneOf(task.state), color)}${task.note && !task.error ? ` (${clean(task.note)})` : ''}`
   )
-  if (task.error) for (const line of problemLines(task.error)) cli.say(`  ${line}`)
+  // An earlier attempt's error stays on a task that is tried again.
+  if (task.error && (hasEnded(task.state) || task.state === 'uncertain'))
+    for (const line of problemLines(task.error)) cli.say(`  ${line}`)
 }
 
 /** Prints the tasks' present state, and answers it. */

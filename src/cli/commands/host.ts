@@ -70,7 +70,7 @@ export const host: NounSpec = {
       summary: 'Add a host',
       action: 'host.add',
       operands: [
-        { name: 'name', help: 'what to call it', kind: 'text', arg: 'name' },
+        { name: 'name', help: 'what to call it', kind: 'text', arg: 'host' },
         {
           name: 'uri',
           help: 'its libvirtd as the server reaches it, e.g. qemu+ssh://root@h1/system',
