@@ -1,0 +1,193 @@
+// Procedures that only look at domains: lists, look-ups, state, XML, statistics.
+
+import { DomainState, DomainXMLFlags, ListAllDomainsFlags, TypedParamType } from '../libvirt/constants.gen.ts'
+import type { TypedParam } from '../libvirt/wire.gen.ts'
+import { type Handlers, listed, passes } from './call.ts'
+import { pathOf } from './disks.ts'
+import type { SimDomain } from './domain.ts'
+import { withoutSecrets } from './domain-xml.ts'
+import type { SimHost } from './host.ts'
+import { liveXml } from './live-xml.ts'
+import { notValid, refuse } from './refusal.ts'
+
+function filtered(host: SimHost, flags: number): SimDomain[] {
+  const f = ListAllDomainsFlags
+  return [...host.domains.values()].filter((domain) => {
+    const { active, state } = domain
+    const { RUNNING, PAUSED, SHUTOFF } = DomainState
+    return passes(flags, [
+      [
+        [f.ACTIVE, active],
+        [f.INACTIVE, !active]
+      ],
+      [
+        [f.PERSISTENT, domain.persistent !== null],
+        [f.TRANSIENT, domain.persistent === null]
+      ],
+      [
+        [f.RUNNING, state === RUNNING],
+        [f.PAUSED, state === PAUSED],
+        [f.SHUTOFF, state === SHUTOFF],
+        [f.OTHER, state > SHUTOFF]
+      ],
+      [
+        [f.MANAGEDSAVE, domain.saved !== null],
+        [f.NO_MANAGEDSAVE, domain.saved === null]
+      ],
+      [
+        [f.AUTOSTART, domain.autostart],
+        [f.NO_AUTOSTART, !domain.autostart]
+      ],
+      [
+        [f.HAS_SNAPSHOT, domain.snapshots.size > 0],
+        [f.NO_SNAPSHOT, domain.snapshots.size === 0]
+      ],
+      [
+        [f.HAS_CHECKPOINT, false],
+        [f.NO_CHECKPOINT, true]
+      ]
+    ])
+  })
+}
+
+function xmlOf(domain: SimDomain, flags: number): string {
+  const { SECURE, INACTIVE, MIGRATABLE } = DomainXMLFlags
+  const inactive = (flags & (INACTIVE | MIGRATABLE)) !== 0
+  const def = inactive ? (domain.persistent ?? domain.current) : domain.current
+  const xml = !inactive && domain.live ? liveXml(domain.live, domain.id) : def.xml
+  return (flags & SECURE) === 0 ? withoutSecrets(xml) : xml
+}
+
+const nanoseconds = (domain: SimDomain): bigint =>
+  domain.active ? BigInt(Math.max(0, Date.now() - domain.startedAt)) * 100_000n : 0n
+
+const int = (field: string, value: number): TypedParam => ({ field, value: { type: TypedParamType.INT, value } })
+const uint = (field: string, value: number): TypedParam => ({ field, value: { type: TypedParamType.UINT, value } })
+const ullong = (field: string, value: bigint): TypedParam => ({ field, value: { type: TypedParamType.ULLONG, value } })
+const string = (field: string, value: string): TypedParam => ({ field, value: { type: TypedParamType.STRING, value } })
+
+const statistics: { bit: number; of: (host: SimHost, domain: SimDomain) => TypedParam[] }[] = [
+  { bit: 1, of: (_, domain) => [int('state.state', domain.state), int('state.reason', domain.reason)] },
+  {
+    bit: 2,
+    of: (_, domain) =>
+      domain.active
+        ? [ullong('cpu.time', nanoseconds(domain)), ullong('cpu.user', nanoseconds(domain)), ullong('cpu.system', 0n)]
+        : []
+  },
+  {
+    bit: 4,
+    of: (_, { current }) => [
+      ullong('balloon.current', BigInt(current.currentKiB)),
+      ullong('balloon.maximum', BigInt(current.memoryKiB))
+    ]
+  },
+  { bit: 8, of: (_, { current }) => [uint('vcpu.current', current.vcpus), uint('vcpu.maximum', current.maxVcpus)] },
+  { bit: 16, of: (_, domain) => (domain.active ? [uint('net.count', domain.current.networks.length)] : []) },
+  { bit: 32, of: blockStatistics }
+]
+
+function blockStatistics(host: SimHost, domain: SimDomain): TypedParam[] {
+  const params = [uint('block.count', domain.current.disks.length)]
+  domain.current.disks.forEach((disk, index) => {
+    const path = disk.volume ? null : pathOf(host, disk)
+    params.push(string(`block.${index}.name`, disk.target))
+    if (path === null) return
+    params.push(string(`block.${index}.path`, path))
+    const file = host.file(path)
+    if (!file) return
+    params.push(
+      ullong(`block.${index}.allocation`, file.allocationBytes),
+      ullong(`block.${index}.capacity`, file.capacityBytes),
+      ullong(`block.${index}.physical`, file.capacityBytes)
+    )
+  })
+  return params
+}
+
+function byPath(
+  host: SimHost,
+  domain: SimDomain,
+  path: string
+): { allocation: bigint; capacity: bigint; physical: bigint } {
+  const disk = domain.current.disks.find((other) => other.target === path || other.source === path)
+  if (!disk) throw refuse('INVALID_ARG', 'QEMU', `invalid path ${path} not assigned to domain`)
+  const at = pathOf(host, disk)
+  const file = at === null ? undefined : host.file(at)
+  if (!file) throw refuse('SYSTEM_ERROR', 'QEMU', `cannot stat file '${at ?? path}': No such file or directory`)
+  return { allocation: file.allocationBytes, capacity: file.capacityBytes, physical: file.capacityBytes }
+}
+
+export const domainQueries: Handlers = {
+  CONNECT_LIST_ALL_DOMAINS: ({ need_results, flags }, host) => {
+    const { items, ret } = listed(filtered(host, flags), need_results)
+    return { domains: items.map((domain) => domain.ref), ret }
+  },
+  CONNECT_NUM_OF_DOMAINS: (_, host) => ({ num: filtered(host, ListAllDomainsFlags.ACTIVE).length }),
+  DOMAIN_LOOKUP_BY_NAME: ({ name }, host) => {
+    const domain = host.domainByName(name)
+    if (!domain) throw refuse('NO_DOMAIN', 'QEMU', `no domain with matching name '${name}'`)
+    return { dom: domain.ref }
+  },
+  DOMAIN_LOOKUP_BY_UUID: ({ uuid }, host) => {
+    const domain = host.domains.get(uuid)
+    if (!domain) throw refuse('NO_DOMAIN', 'QEMU', `no domain with matching uuid '${uuid}'`)
+    return { dom: domain.ref }
+  },
+  DOMAIN_LOOKUP_BY_ID: ({ id }, host) => {
+    for (const domain of host.domains.values()) if (domain.id === id && domain.active) return { dom: domain.ref }
+    throw refuse('NO_DOMAIN', 'QEMU', `no domain with matching id ${id}`)
+  },
+  DOMAIN_GET_STATE: ({ dom }, host) => {
+    const { state, reason } = host.domain(dom)
+    return { state, reason }
+  },
+  DOMAIN_GET_INFO: ({ dom }, host) => {
+    const domain = host.domain(dom)
+    return {
+      state: domain.state,
+      maxMem: BigInt(domain.current.memoryKiB),
+      memory: BigInt(domain.current.currentKiB),
+      nrVirtCpu: domain.current.vcpus,
+      cpuTime: nanoseconds(domain)
+    }
+  },
+  DOMAIN_GET_XML_DESC: ({ dom, flags }, host) => ({ xml: xmlOf(host.domain(dom), flags) }),
+  DOMAIN_GET_OS_TYPE: ({ dom }, host) => ({ type: host.domain(dom).current.osType }),
+  DOMAIN_GET_AUTOSTART: ({ dom }, host) => ({ autostart: host.domain(dom).autostart ? 1 : 0 }),
+  DOMAIN_GET_MAX_MEMORY: ({ dom }, host) => ({ memory: BigInt(host.domain(dom).current.memoryKiB) }),
+  DOMAIN_GET_MAX_VCPUS: ({ dom }, host) => ({ num: host.domain(dom).current.maxVcpus }),
+  DOMAIN_IS_ACTIVE: ({ dom }, host) => ({ active: host.domain(dom).active ? 1 : 0 }),
+  DOMAIN_IS_PERSISTENT: ({ dom }, host) => ({ persistent: host.domain(dom).persistent ? 1 : 0 }),
+  DOMAIN_IS_UPDATED: ({ dom }, host) => (host.domain(dom), { updated: 0 }),
+  DOMAIN_GET_MESSAGES: ({ dom }, host) => (host.domain(dom), { msgs: [] }),
+  DOMAIN_GET_SECURITY_LABEL: ({ dom }, host) => (host.domain(dom), { label: '', enforcing: 0 }),
+  DOMAIN_GET_CONTROL_INFO: ({ dom }, host) => {
+    const domain = host.domain(dom)
+    if (!domain.active) throw notValid('domain is not running', 'DOMAIN')
+    return { state: 0, details: 0, stateTime: 0n }
+  },
+  DOMAIN_GET_BLOCK_INFO: ({ dom, path }, host) => byPath(host, host.domain(dom), path),
+  DOMAIN_GET_HOSTNAME: ({ dom }, host) => {
+    throw refuse('ARGUMENT_UNSUPPORTED', 'QEMU', `no hostname is known of ${host.domain(dom).name}`)
+  },
+  DOMAIN_GET_VCPUS: ({ dom, maxinfo, maplen }, host) => {
+    const domain = host.domain(dom)
+    if (!domain.active) throw notValid('cannot retrieve vcpu information for inactive domain')
+    const count = Math.min(maxinfo, domain.current.vcpus)
+    const info = Array.from({ length: count }, (_, number) => ({
+      number,
+      state: 1,
+      cpu_time: nanoseconds(domain),
+      cpu: 0
+    }))
+    return { info, cpumaps: new Uint8Array(count * maplen).fill(255) }
+  },
+  CONNECT_GET_ALL_DOMAIN_STATS: ({ doms, stats, flags }, host) => {
+    const domains = doms.length > 0 ? doms.map((dom) => host.domain(dom)) : filtered(host, flags & 0xff)
+    const wanted = statistics.filter(({ bit }) => stats === 0 || (stats & bit) !== 0)
+    return {
+      retStats: domains.map((domain) => ({ dom: domain.ref, params: wanted.flatMap(({ of }) => of(host, domain)) }))
+    }
+  }
+}
