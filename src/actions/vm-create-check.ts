@@ -4,6 +4,7 @@ import { quote } from '../model/name.ts'
 import { impossible, possible, type Verdict } from './action.ts'
 import { refuseHost } from './host-refusal.ts'
 import type { VmCreateArgs } from './vm-create-args.ts'
+import { readGivenXml } from './vm-create-xml.ts'
 import { diskProblem, plannedDisks, plannedStores, type PlannedDisk } from './vm-create-disks.ts'
 import { refuseStore, volumeUsers } from './volume-place.ts'
 
@@ -41,21 +42,14 @@ function refuseShape(args: VmCreateArgs): Verdict | undefined {
       'name the host: `--host`'
     )
   }
-  if (/<!(doctype|entity)/i.test(args.xml)) {
-    return impossible(
-      'xml_doctype',
-      'the XML has a DOCTYPE or ENTITY declaration: these are refused',
-      'take the declaration out'
-    )
-  }
-  if (!/<domain[\s>]/.test(args.xml)) {
-    return impossible(
-      'xml_no_domain',
-      `the XML is no VM's definition: it begins ${quote(args.xml, 40)}`,
-      'give what `virsh dumpxml --inactive --security-info` prints'
-    )
-  }
-  return undefined
+  const { problem } = readGivenXml(args.xml)
+  return problem === undefined
+    ? undefined
+    : impossible(
+        'bad_xml',
+        `"xml" is no VM's definition: ${problem}`,
+        'give what `virsh dumpxml --inactive --security-info` prints'
+      )
 }
 
 function refuseIdentity(args: VmCreateArgs, state: FleetState): Verdict | undefined {

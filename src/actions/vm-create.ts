@@ -10,6 +10,7 @@ import { attempt } from './attempt.ts'
 import { plannedDisks, plannedStores, plannedTarget, type PlannedDisk } from './vm-create-disks.ts'
 import { checkCreate } from './vm-create-check.ts'
 import { createVm, probeCreated } from './vm-create-run.ts'
+import { readGivenXml } from './vm-create-xml.ts'
 import { vmCreateArgs, type VmCreateArgs } from './vm-create-args.ts'
 import { exclusive, hostClaim, shared } from './vm-place.ts'
 
@@ -85,6 +86,7 @@ function createEffects(args: VmCreateArgs, state: FleetState): Effect[] {
   const uuid = uuidOf(args)
   const home = args.host ?? ''
   const disks = plannedDisks(args)
+  const given = args.xml === undefined ? undefined : readGivenXml(args.xml).vm
   const facts: VmFacts = {
     uuid,
     name: args.name,
@@ -95,27 +97,31 @@ function createEffects(args: VmCreateArgs, state: FleetState): Effect[] {
     persistent: true,
     autostart: false,
     hasSavedImage: false,
-    memoryMiB: args.memoryMiB ?? 0,
-    maxMemoryMiB: args.memoryMiB ?? 0,
-    vcpus: args.vcpus ?? 1,
-    disks: disks.map((disk, index) => ({
-      target: plannedTarget(disks, index),
-      device: disk.device,
-      kind: 'file',
-      source: pathOf(disk, state, home),
-      format: disk.format,
-      bus: disk.bus,
-      readOnly: disk.readOnly,
-      shareable: false,
-      store: disk.store,
-      volume: disk.volume
-    })),
-    nics: (args.nics ?? []).map(({ mac, network, bridge, model }) => ({
-      mac: mac ?? '',
-      kind: network === undefined ? 'bridge' : 'network',
-      source: network ?? bridge ?? null,
-      model: model ?? 'virtio'
-    })),
+    memoryMiB: given?.memoryMiB ?? args.memoryMiB ?? 0,
+    maxMemoryMiB: given?.maxMemoryMiB ?? args.memoryMiB ?? 0,
+    vcpus: given?.vcpus ?? args.vcpus ?? 1,
+    disks:
+      given?.disks.map((disk) => ({ ...disk, store: null, volume: null })) ??
+      disks.map((disk, index) => ({
+        target: plannedTarget(disks, index),
+        device: disk.device,
+        kind: 'file',
+        source: pathOf(disk, state, home),
+        format: disk.format,
+        bus: disk.bus,
+        readOnly: disk.readOnly,
+        shareable: false,
+        store: disk.store,
+        volume: disk.volume
+      })),
+    nics:
+      given?.nics ??
+      (args.nics ?? []).map(({ mac, network, bridge, model }) => ({
+        mac: mac ?? '',
+        kind: network === undefined ? 'bridge' : 'network',
+        source: network ?? bridge ?? null,
+        model: model ?? 'virtio'
+      })),
     snapshots: 0,
     owner: 'ours',
     elsewhere: {},

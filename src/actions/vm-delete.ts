@@ -17,7 +17,7 @@ import {
 import { attempt, type Step } from './attempt.ts'
 import { ownError } from './error.ts'
 import { VmRef } from './refs.ts'
-import { deletePlaced, ownVolumes, volumeUsers } from './volume-place.ts'
+import { deletePlaced, ownVolumes, VolumeInUse, volumeUsers } from './volume-place.ts'
 import {
   bindToVm,
   evidenceOf,
@@ -130,6 +130,7 @@ async function remove(ctx: ActionContext, given: Args, step: Step): Promise<Outc
   // The last definition is kept before anything that it speaks of goes away.
   for (const { host, vm } of sightings.seen) if (vm.persistent) await keep(ctx, host, uuid, step)
   const volumes = given.volumes ? await deleteVolumes(ctx, given, step) : { deleted: [], kept: [] }
+  if ('outcome' in volumes) return volumes
   for (const { host } of sightings.seen) await undefine(ctx, host, uuid, step)
   for (const host of [...sightings.absent, ...sightings.seen.map((sighting) => sighting.host)])
     await ctx.observe.vm(host, uuid)
@@ -146,14 +147,26 @@ async function deleteVolumes(
   ctx: ActionContext,
   given: Args,
   step: Step
-): Promise<{ deleted: string[]; kept: string[] }> {
+): Promise<{ deleted: string[]; kept: string[] } | Outcome> {
   const deleted: string[] = []
   const kept: string[] = []
   for (const { store, volume } of ownVolumes(ctx.state.vm(given.vm))) {
     step(`delete volume ${store}/${volume}`)
-    const gone = await deletePlaced(ctx, store, volume)
-    deleted.push(`${store}/${volume}`)
-    if (gone?.backing) kept.push(gone.backing)
+    try {
+      const gone = await deletePlaced(ctx, store, volume)
+      deleted.push(`${store}/${volume}`)
+      if (gone?.backing) kept.push(gone.backing)
+    } catch (error) {
+      if (!(error instanceof VolumeInUse)) throw error
+      return failed(
+        ownError(
+          'volume_in_use',
+          error.message,
+          `delete volume ${store}/${volume}`,
+          'delete the VM without its volumes'
+        )
+      )
+    }
   }
   return { deleted, kept }
 }

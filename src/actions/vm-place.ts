@@ -14,8 +14,12 @@ export const shared = (name: string): Claim => ({ resource: name, mode: 'shared'
 export const exclusive = (name: string): Claim => ({ resource: name, mode: 'exclusive' })
 
 /** The bound host, shared: known only when the task starts, since the VM may have moved until then. */
-export const hostClaim = (state: FleetState): Claim[] =>
-  state.phase === 'starting' && state.boundHost !== null ? [shared(resource.host(state.boundHost))] : []
+export function hostClaim(state: FleetState): Claim[] {
+  if (state.phase !== 'starting' || state.boundHost === null) return []
+  // Read here so that it is loaded for the run, which waits for a cordoned host.
+  state.host(state.boundHost)
+  return [shared(resource.host(state.boundHost))]
+}
 
 /** The VM exclusively and its bound host; for what leaves its disks alone. */
 export const vmClaims = (uuid: string, state: FleetState): Claim[] => [

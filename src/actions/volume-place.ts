@@ -1,6 +1,7 @@
 // Where a volume is: the pool through which a host reaches its store, who uses it, and how it is deleted safely.
 // A store may be reached by several hosts; what one of them does to a volume, all of them must learn.
 import { HostError } from '../host/error.ts'
+import type { Host } from '../host/host.ts'
 import type { FleetState } from '../inventory/fleet-state.ts'
 import type { StoreFacts, VmFacts } from '../inventory/facts.ts'
 import { quote } from '../model/name.ts'
@@ -81,31 +82,57 @@ export function poolFor(ctx: ActionContext, store: string, host: string): string
   return pool
 }
 
-/**
- * Deletes a volume through the bound host, or another that has the store, and tells the other hosts' pools.
- * Gone already is fine. Returns what it was. @throws HostError
- */
+/** A volume that others lie over, or that is shown in use, is not touched. */
+export class VolumeInUse extends Error {
+  override readonly name = 'VolumeInUse'
+}
+
+/** The volume as the host has it now: a pool that another host wrote to is looked through again first. */
+export async function findVolume(host: Host, pool: string, volume: string): Promise<ObservedVolume | undefined> {
+  const known = await host.volume(pool, volume)
+  if (known) return known
+  await host.refreshPool(pool)
+  return host.volume(pool, volume)
+}
+
+/** @throws VolumeInUse when another volume of the pool is an overlay of this one */
+export async function refuseOverlaid(host: Host, pool: string, volume: ObservedVolume): Promise<void> {
+  const over = (await host.pool(pool))?.volumes.find((other) => other.backing === volume.path)
+  if (over)
+    throw new VolumeInUse(
+      `volume ${quote(over.name)} is an overlay of ${quote(volume.name)}, which it cannot do without`
+    )
+}
+
+/** The host to work on a store through: the bound one, or another that has it. @throws HostError when there is none */
+export function handleOn(ctx: ActionContext, store: string): { host: Host; pool: string } {
+  const hosts = hostsWith(ctx.state.store(store))
+  const host = ctx.boundHost !== null && hosts.includes(ctx.boundHost) ? ctx.boundHost : hosts[0]
+  if (host === undefined)
+    throw new HostError('bad_input', ctx.boundHost ?? '', `store ${quote(store)} has no active pool on any host`)
+  return { host: ctx.host(host), pool: poolFor(ctx, store, host) }
+}
+
+/** Deletes a volume and tells all pools on its store. Gone already is fine. Returns what it was. @throws HostError, VolumeInUse */
 export async function deletePlaced(
   ctx: ActionContext,
   store: string,
   volume: string
 ): Promise<ObservedVolume | undefined> {
-  const hosts = hostsWith(ctx.state.store(store))
-  const host = ctx.boundHost !== null && hosts.includes(ctx.boundHost) ? ctx.boundHost : hosts[0]
-  if (host === undefined) throw new HostError('bad_input', '', `store ${quote(store)} has no active pool on any host`)
-  const pool = poolFor(ctx, store, host)
-  const found = await ctx.host(host).volume(pool, volume)
+  const { host, pool } = handleOn(ctx, store)
+  const found = await findVolume(host, pool, volume)
   if (found) {
-    await ctx.host(host).deleteVolume(pool, volume)
-    const left = await ctx.host(host).volume(pool, volume)
+    await refuseOverlaid(host, pool, found)
+    await host.deleteVolume(pool, volume)
+    const left = await host.volume(pool, volume)
     if (left)
       throw new HostError(
         'timeout',
-        host,
-        `volume ${quote(`${store}/${volume}`)} is still on ${host} after it was deleted`
+        host.name,
+        `volume ${quote(`${store}/${volume}`)} is still on ${host.name} after it was deleted`
       )
   }
-  await tellPools(ctx, store, host)
+  await tellPools(ctx, store, host.name)
   return found
 }
 
@@ -113,15 +140,17 @@ export async function deletePlaced(
 export async function tellPools(ctx: ActionContext, store: string, changedOn: string): Promise<void> {
   const facts = ctx.state.store(store)
   await ctx.observe.pool(changedOn, poolFor(ctx, store, changedOn))
-  for (const host of hostsWith(facts)) {
-    if (host === changedOn) continue
-    const pool = poolFor(ctx, store, host)
-    try {
-      await ctx.host(host).refreshPool(pool)
-      await ctx.observe.pool(host, pool)
-    } catch (error) {
-      if (!(error instanceof HostError) || error.code === 'fenced') throw error
-      ctx.log('warn', `pool ${pool} on ${host} was not refreshed: ${error.message}`, { host, pool, code: error.code })
-    }
+  const others = hostsWith(facts).filter((host) => host !== changedOn)
+  await Promise.all(others.map((host) => refresh(ctx, host, poolFor(ctx, store, host))))
+}
+
+/** A host that cannot be reached looks again when it returns. */
+async function refresh(ctx: ActionContext, host: string, pool: string): Promise<void> {
+  try {
+    await ctx.host(host).refreshPool(pool)
+    await ctx.observe.pool(host, pool)
+  } catch (error) {
+    if (!(error instanceof HostError) || error.code === 'fenced') throw error
+    ctx.log('warn', `pool ${pool} on ${host} was not refreshed: ${error.message}`, { host, pool, code: error.code })
   }
 }

@@ -182,9 +182,10 @@ describe('vm.create', () => {
     [
       'XML with a DOCTYPE',
       { xml: `<!DOCTYPE x [<!ENTITY a "b">]>${given}`, memoryMiB: undefined, host: 'h1' },
-      'xml_doctype'
+      'bad_xml'
     ],
-    ['XML that is no VM', { xml: '<pool/>', memoryMiB: undefined, host: 'h1' }, 'xml_no_domain']
+    ['XML that is no VM', { xml: '<pool/>', memoryMiB: undefined, host: 'h1' }, 'bad_xml'],
+    ['XML that is not well-formed', { xml: '<domain><a><b></a></domain>', memoryMiB: undefined, host: 'h1' }, 'bad_xml']
   ])('refuses %s', (_, more, verdict) => {
     const state = fleet()
       .host('h3', { cordoned: true, cordonReason: 'new disks' })
@@ -210,6 +211,18 @@ describe('vm.create', () => {
       .volume('nfs1', 'cd.iso', { usedBy: [uuidOf(1)] })
     expect(code(vmCreate.check({ ...small, disks }, state.queued()))).toBe('possible')
     expect(code(vmCreate.check({ ...small, disks }, state.starting('h1')))).toBe('possible')
+  })
+
+  test('given XML says what the VM will be', () => {
+    const xml = `<domain type="kvm"><memory unit="GiB">2</memory><vcpu>3</vcpu><devices>
+      <disk type="file"><source file="/srv/a"/><target dev="vda"/></disk></devices></domain>`
+    const [vm] = vmCreate.effect({ name: 'web9', uuid: uuidOf(9), host: 'h1', xml }, fleet().queued())
+    expect(vm?.facts).toMatchObject({
+      memoryMiB: 2048,
+      vcpus: 3,
+      home: 'h1',
+      disks: [{ target: 'vda', source: '/srv/a' }]
+    })
   })
 
   test('another attempt is not refused for what the first one made', () => {
