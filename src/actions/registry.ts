@@ -1,6 +1,35 @@
 // All actions by name. API, CLI and web take schemas and help texts from here: adding an action is adding one file and a line.
 import type { Action } from './action.ts'
+import { hostAdd } from './host-add.ts'
+import { poolCreate } from './pool-create.ts'
+import { poolDelete } from './pool-delete.ts'
+import { poolRefresh } from './pool-refresh.ts'
+import { poolStart } from './pool-start.ts'
+import { poolStop } from './pool-stop.ts'
+import { vmCreate } from './vm-create.ts'
+import { vmDelete } from './vm-delete.ts'
+import { vmResume } from './vm-resume.ts'
+import { vmStart } from './vm-start.ts'
+import { vmStop } from './vm-stop.ts'
+import { volumeCreate } from './volume-create.ts'
+import { volumeDelete } from './volume-delete.ts'
+import { volumeResize } from './volume-resize.ts'
 
-const all: readonly Action[] = []
+const all: readonly Action[] = [
+  hostAdd,
+  poolCreate,
+  poolDelete,
+  poolRefresh,
+  poolStart,
+  poolStop,
+  vmCreate,
+  vmDelete,
+  vmResume,
+  vmStart,
+  vmStop,
+  volumeCreate,
+  volumeDelete,
+  volumeResize
+]
 
 export const registry: ReadonlyMap<string, Action> = new Map(all.map((action) => [action.name, action]))
