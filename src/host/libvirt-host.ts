@@ -1,0 +1,175 @@
+// A host reached over libvirt. Each call is one thing asked of the host; what to ask, and whether it is safe, others decide.
+import {
+  DomainCreateFlags,
+  DomainMetadataType,
+  DomainDefineFlags,
+  DomainUndefineFlags
+} from '../libvirt/constants.gen.ts'
+import type { HostIdentity } from '../model/host.ts'
+import type { ObservedPool, ObservedVolume } from '../model/storage.ts'
+import type { ObservedVm, VmMark, VmSpec } from '../model/vm.ts'
+import { toHostError, type HostBasics, type HostCalls } from './calls.ts'
+import { HostError } from './error.ts'
+import type { Host, HostChange, HostListing, MigrateOptions, UndefineOptions, VmJob, VmXmlOptions } from './host.ts'
+import { identify } from './identity.ts'
+import { bareMarkElement, MARK_KEY, MARK_NAMESPACE } from './mark.ts'
+import { migrateVm, vmJob } from './migration.ts'
+import { Storage } from './storage.ts'
+import { untilVm } from './until.ts'
+import { domainOf, Vms } from './vms.ts'
+import { markedXml, vmXml } from './vm-xml.ts'
+
+/** From here on libvirt can say what becomes of a TPM's state. */
+const TPM_FLAGS_SINCE = 8_009_000
+
+export class LibvirtHost implements Host {
+  readonly name: string
+  readonly #calls: HostCalls
+  readonly #vms: Vms
+  readonly #storage: Storage
+
+  constructor(calls: HostCalls) {
+    this.name = calls.name
+    this.#calls = calls
+    this.#vms = new Vms(calls)
+    this.#storage = new Storage(calls)
+  }
+
+  identify = (): Promise<HostIdentity> => identify(this.#calls)
+
+  async list(): Promise<HostListing> {
+    const [vms, pools, networks] = await Promise.all([
+      this.#vms.list(),
+      this.#storage.listPools(),
+      this.#storage.listNetworks()
+    ])
+    return { vms, pools, networks }
+  }
+
+  onChange = (callback: (change: HostChange) => void): (() => void) => this.#calls.onChange(callback)
+
+  vm = (uuid: string): Promise<ObservedVm | undefined> => this.#vms.look(uuid)
+  vmByName = (name: string): Promise<ObservedVm | undefined> => this.#vms.lookByName(name)
+  vmXml = (uuid: string, options: VmXmlOptions): Promise<string> => this.#vms.xml(uuid, options)
+
+  async vmXmlFor(spec: VmSpec, mark: VmMark): Promise<string> {
+    const { capabilities } = await this.#calls.basics()
+    try {
+      return vmXml(spec, mark, capabilities)
+    } catch (error) {
+      throw toHostError(error, this.name, true)
+    }
+  }
+
+  markXml(xml: string, set: { uuid: string; name: string }, mark: VmMark): string {
+    try {
+      return markedXml(xml, set, mark)
+    } catch (error) {
+      throw toHostError(error, this.name, true)
+    }
+  }
+
+  async defineVm(xml: string): Promise<ObservedVm> {
+    const { dom } = await this.#calls.write('DOMAIN_DEFINE_XML_FLAGS', { xml, flags: DomainDefineFlags.VALIDATE })
+    const vm = await this.vm(dom.uuid)
+    if (!vm)
+      throw new HostError('unknown_outcome', this.name, `${this.name}: ${dom.name} was defined and is gone again`)
+    return vm
+  }
+
+  async undefineVm(uuid: string, options: UndefineOptions): Promise<void> {
+    const flags = undefineFlags(await this.#calls.basics(), options)
+    await this.#calls.write('DOMAIN_UNDEFINE_FLAGS', { dom: domainOf(uuid), flags })
+  }
+
+  async startVm(uuid: string, options: { freshBoot: boolean; paused: boolean }): Promise<void> {
+    const { capabilities } = await this.#calls.basics()
+    let flags = 0
+    if (options.paused) flags |= DomainCreateFlags.START_PAUSED
+    // Where nothing is saved over a restart there is nothing to boot past.
+    if (options.freshBoot && capabilities.domainType !== 'test') flags |= DomainCreateFlags.START_FORCE_BOOT
+    await this.#calls.long('DOMAIN_CREATE_WITH_FLAGS', { dom: domainOf(uuid), flags })
+  }
+
+  // Without flags the host's libvirt asks the agent when one is connected, and presses the power button otherwise.
+  async shutDownVm(uuid: string): Promise<void> {
+    await this.#calls.long('DOMAIN_SHUTDOWN_FLAGS', { dom: domainOf(uuid), flags: 0 })
+  }
+
+  async powerOffVm(uuid: string): Promise<void> {
+    await this.#calls.write('DOMAIN_DESTROY_FLAGS', { dom: domainOf(uuid), flags: 0 })
+  }
+
+  async rebootVm(uuid: string): Promise<void> {
+    await this.#calls.long('DOMAIN_REBOOT', { dom: domainOf(uuid), flags: 0 })
+  }
+
+  async pauseVm(uuid: string): Promise<void> {
+    await this.#calls.long('DOMAIN_SUSPEND', { dom: domainOf(uuid) })
+  }
+
+  async resumeVm(uuid: string): Promise<void> {
+    await this.#calls.long('DOMAIN_RESUME', { dom: domainOf(uuid) })
+  }
+
+  async setAutostart(uuid: string, on: boolean): Promise<void> {
+    await this.#calls.write('DOMAIN_SET_AUTOSTART', { dom: domainOf(uuid), autostart: on ? 1 : 0 })
+  }
+
+  migrateVm = (uuid: string, options: MigrateOptions): Promise<void> => migrateVm(this.#calls, domainOf(uuid), options)
+  vmJob = (uuid: string): Promise<VmJob | undefined> => vmJob(this.#calls, domainOf(uuid))
+
+  async abortVmJob(uuid: string): Promise<void> {
+    await this.#calls.write('DOMAIN_ABORT_JOB', { dom: domainOf(uuid) })
+  }
+
+  async settleVm(uuid: string, mark: VmMark | null): Promise<void> {
+    // Without a mark of ours the one that it has is written again: nothing changes, but the call waits its turn.
+    const written = mark ?? (await this.vm(uuid))?.mark ?? null
+    await this.#calls.long('DOMAIN_SET_METADATA', {
+      dom: domainOf(uuid),
+      type: DomainMetadataType.ELEMENT,
+      metadata: written && bareMarkElement(written),
+      key: written && MARK_KEY,
+      uri: MARK_NAMESPACE,
+      flags: 0
+    })
+  }
+
+  untilVm(
+    uuid: string,
+    holds: (vm: ObservedVm | undefined) => boolean,
+    options: { timeoutMs: number; signal?: AbortSignal; pollMs?: number }
+  ): Promise<ObservedVm | undefined> {
+    const watched = { name: this.name, look: this.vm, onChange: this.onChange }
+    return untilVm(watched, uuid, holds, options)
+  }
+
+  pool = (name: string): Promise<ObservedPool | undefined> => this.#storage.pool(name)
+  definePool = (spec: { name: string; type: 'dir'; target: string }): Promise<void> => this.#storage.definePool(spec)
+  buildPool = (name: string): Promise<void> => this.#storage.buildPool(name)
+  startPool = (name: string): Promise<void> => this.#storage.startPool(name)
+  stopPool = (name: string): Promise<void> => this.#storage.stopPool(name)
+  setPoolAutostart = (name: string, on: boolean): Promise<void> => this.#storage.setPoolAutostart(name, on)
+  refreshPool = (name: string): Promise<void> => this.#storage.refreshPool(name)
+  undefinePool = (name: string): Promise<void> => this.#storage.undefinePool(name)
+  volume = (pool: string, name: string): Promise<ObservedVolume | undefined> => this.#storage.volume(pool, name)
+  createVolume: Host['createVolume'] = (pool, spec) => this.#storage.createVolume(pool, spec)
+  copyVolume: Host['copyVolume'] = (pool, spec, from) => this.#storage.copyVolume(pool, spec, from)
+  resizeVolume: Host['resizeVolume'] = (pool, name, capacityBytes) =>
+    this.#storage.resizeVolume(pool, name, capacityBytes)
+  deleteVolume = (pool: string, name: string): Promise<void> => this.#storage.deleteVolume(pool, name)
+}
+
+function undefineFlags({ libVersion, capabilities }: HostBasics, options: UndefineOptions): number {
+  const flag = DomainUndefineFlags
+  let flags = 0
+  if (options.savedImage) flags |= flag.MANAGED_SAVE
+  if (options.snapshots) flags |= flag.SNAPSHOTS_METADATA
+  // The test driver has neither checkpoints nor firmware, and refuses flags that it does not know.
+  if (capabilities.domainType === 'test') return flags
+  if (options.snapshots) flags |= flag.CHECKPOINTS_METADATA
+  flags |= options.firmwareState ? flag.NVRAM : flag.KEEP_NVRAM
+  if (libVersion >= TPM_FLAGS_SINCE) flags |= options.firmwareState ? flag.TPM : flag.KEEP_TPM
+  return flags
+}

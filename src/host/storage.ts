@@ -1,0 +1,229 @@
+// A host's pools, volumes and networks.
+import {
+  ErrorCode,
+  ListAllNetworksFlags,
+  ListAllStoragePoolsFlags,
+  StoragePoolBuildFlags
+} from '../libvirt/constants.gen.ts'
+import type { StoragePool, StorageVolume } from '../libvirt/wire.gen.ts'
+import { quote } from '../model/name.ts'
+import type { ObservedNetwork, ObservedPool, ObservedVolume } from '../model/storage.ts'
+import { refusedWith, type HostCalls } from './calls.ts'
+import { HostError } from './error.ts'
+import { dirPoolXml, readPoolXml, readVolumeXml, volumeXml } from './storage-xml.ts'
+import { attributeOf, childOf, parseXml } from './xml.ts'
+
+const FORMATTED: ReadonlySet<string> = new Set(['fs', 'disk', 'logical'])
+
+type PoolFlags = { active: boolean; persistent: boolean; autostart: boolean }
+
+export class Storage {
+  readonly #calls: HostCalls
+
+  constructor(calls: HostCalls) {
+    this.#calls = calls
+  }
+
+  async listPools(): Promise<ObservedPool[]> {
+    const list = async (flags: number) =>
+      (await this.#calls.read('CONNECT_LIST_ALL_STORAGE_POOLS', { need_results: 1, flags })).pools
+    const names = async (flags: number) => new Set((await list(flags)).map((pool) => pool.name))
+    const [all, active, persistent, autostart] = await Promise.all([
+      list(0),
+      names(ListAllStoragePoolsFlags.ACTIVE),
+      names(ListAllStoragePoolsFlags.PERSISTENT),
+      names(ListAllStoragePoolsFlags.AUTOSTART)
+    ])
+    const pools = await Promise.all(
+      all.map((pool) =>
+        this.#orGone(() =>
+          this.#look(pool, {
+            active: active.has(pool.name),
+            persistent: persistent.has(pool.name),
+            autostart: autostart.has(pool.name)
+          })
+        )
+      )
+    )
+    return pools.filter((pool) => pool !== undefined)
+  }
+
+  async pool(name: string): Promise<ObservedPool | undefined> {
+    return this.#orGone(async () => {
+      const pool = await this.#find(name)
+      const [active, persistent, autostart] = await Promise.all([
+        this.#calls.read('STORAGE_POOL_IS_ACTIVE', { pool }),
+        this.#calls.read('STORAGE_POOL_IS_PERSISTENT', { pool }),
+        this.#calls.read('STORAGE_POOL_GET_AUTOSTART', { pool })
+      ])
+      return this.#look(pool, {
+        active: active.active !== 0,
+        persistent: persistent.persistent !== 0,
+        autostart: autostart.autostart !== 0
+      })
+    })
+  }
+
+  async #look(pool: StoragePool, flags: PoolFlags): Promise<ObservedPool> {
+    const [{ xml }, info, volumes] = await Promise.all([
+      this.#calls.read('STORAGE_POOL_GET_XML_DESC', { pool, flags: 0 }),
+      this.#calls.read('STORAGE_POOL_GET_INFO', { pool }),
+      flags.active ? this.#volumes(pool) : []
+    ])
+    return {
+      ...readPoolXml(xml),
+      ...flags,
+      capacityBytes: Number(info.capacity),
+      allocationBytes: Number(info.allocation),
+      availableBytes: Number(info.available),
+      volumes
+    }
+  }
+
+  async #volumes(pool: StoragePool): Promise<ObservedVolume[]> {
+    let vols: StorageVolume[]
+    try {
+      ;({ vols } = await this.#calls.read('STORAGE_POOL_LIST_ALL_VOLUMES', { pool, need_results: 1, flags: 0 }))
+    } catch (error) {
+      // Stopped in between.
+      if (refusedWith(error, ErrorCode.OPERATION_INVALID)) return []
+      throw error
+    }
+    const volumes = await Promise.all(vols.map((vol) => this.#orGone(() => this.#lookVolume(vol))))
+    return volumes.filter((volume) => volume !== undefined)
+  }
+
+  async #lookVolume(vol: StorageVolume): Promise<ObservedVolume> {
+    const { xml } = await this.#calls.read('STORAGE_VOL_GET_XML_DESC', { vol, flags: 0 })
+    return { ...readVolumeXml(xml), name: vol.name }
+  }
+
+  async volume(pool: string, name: string): Promise<ObservedVolume | undefined> {
+    return this.#orGone(async () => this.#lookVolume(await this.#findVolume(pool, name)))
+  }
+
+  /** A pool of that name with another target is not touched. */
+  async definePool(spec: { name: string; target: string }): Promise<void> {
+    const found = await this.pool(spec.name)
+    if (found && (found.type !== 'dir' || found.target !== spec.target)) {
+      const what = `a ${found.type} pool at ${quote(found.target ?? '')}`
+      const message = `${this.#calls.name} has a pool ${quote(spec.name)} already, ${what}; choose another name`
+      throw new HostError('bad_input', this.#calls.name, message)
+    }
+    if (found?.active) return
+    if (!found) await this.#calls.write('STORAGE_POOL_DEFINE_XML', { xml: dirPoolXml(spec), flags: 0 })
+    await this.buildPool(spec.name)
+    await this.startPool(spec.name)
+  }
+
+  /** Types that format something never write over what is there; others only make a directory. */
+  async buildPool(name: string): Promise<void> {
+    const pool = await this.#find(name)
+    const { xml } = await this.#calls.read('STORAGE_POOL_GET_XML_DESC', { pool, flags: 0 })
+    const flags = FORMATTED.has(readPoolXml(xml).type) ? StoragePoolBuildFlags.NO_OVERWRITE : StoragePoolBuildFlags.NEW
+    await this.#calls.long('STORAGE_POOL_BUILD', { pool, flags })
+  }
+
+  async startPool(name: string): Promise<void> {
+    await this.#calls.long('STORAGE_POOL_CREATE', { pool: await this.#find(name), flags: 0 })
+  }
+
+  async stopPool(name: string): Promise<void> {
+    await this.#calls.long('STORAGE_POOL_DESTROY', { pool: await this.#find(name) })
+  }
+
+  async setPoolAutostart(name: string, on: boolean): Promise<void> {
+    await this.#calls.write('STORAGE_POOL_SET_AUTOSTART', { pool: await this.#find(name), autostart: on ? 1 : 0 })
+  }
+
+  async refreshPool(name: string): Promise<void> {
+    await this.#calls.long('STORAGE_POOL_REFRESH', { pool: await this.#find(name), flags: 0 })
+  }
+
+  async undefinePool(name: string): Promise<void> {
+    await this.#calls.write('STORAGE_POOL_UNDEFINE', { pool: await this.#find(name) })
+  }
+
+  async createVolume(
+    poolName: string,
+    spec: { name: string; format: string; capacityBytes: number }
+  ): Promise<ObservedVolume> {
+    const pool = await this.#find(poolName)
+    const { vol } = await this.#calls.long('STORAGE_VOL_CREATE_XML', { pool, xml: volumeXml(spec), flags: 0 })
+    return this.#lookVolume(vol)
+  }
+
+  async copyVolume(
+    poolName: string,
+    spec: { name: string; format: string; capacityBytes: number | null },
+    from: { pool: string; name: string }
+  ): Promise<ObservedVolume> {
+    const [pool, clonevol] = await Promise.all([this.#find(poolName), this.#findVolume(from.pool, from.name)])
+    const capacityBytes = spec.capacityBytes ?? (await this.#lookVolume(clonevol)).capacityBytes
+    const xml = volumeXml({ ...spec, capacityBytes })
+    const { vol } = await this.#calls.long('STORAGE_VOL_CREATE_XML_FROM', { pool, xml, clonevol, flags: 0 })
+    return this.#lookVolume(vol)
+  }
+
+  async resizeVolume(pool: string, name: string, capacityBytes: number): Promise<ObservedVolume> {
+    const vol = await this.#findVolume(pool, name)
+    await this.#calls.long('STORAGE_VOL_RESIZE', { vol, capacity: BigInt(capacityBytes), flags: 0 })
+    return this.#lookVolume(vol)
+  }
+
+  async deleteVolume(pool: string, name: string): Promise<void> {
+    await this.#calls.long('STORAGE_VOL_DELETE', { vol: await this.#findVolume(pool, name), flags: 0 })
+  }
+
+  async listNetworks(): Promise<ObservedNetwork[]> {
+    const list = async (flags: number) =>
+      (await this.#calls.read('CONNECT_LIST_ALL_NETWORKS', { need_results: 1, flags })).nets
+    const names = async (flags: number) => new Set((await list(flags)).map((net) => net.name))
+    try {
+      const [all, active, persistent, autostart] = await Promise.all([
+        list(0),
+        names(ListAllNetworksFlags.ACTIVE),
+        names(ListAllNetworksFlags.PERSISTENT),
+        names(ListAllNetworksFlags.AUTOSTART)
+      ])
+      const networks = await Promise.all(
+        all.map((net) =>
+          this.#orGone(async () => {
+            const { xml } = await this.#calls.read('NETWORK_GET_XML_DESC', { net, flags: 0 })
+            return {
+              name: net.name,
+              uuid: net.uuid,
+              active: active.has(net.name),
+              persistent: persistent.has(net.name),
+              autostart: autostart.has(net.name),
+              bridge: attributeOf(childOf(parseXml(xml, 'network'), 'bridge'), 'name')
+            }
+          })
+        )
+      )
+      return networks.filter((network) => network !== undefined)
+    } catch (error) {
+      // A daemon without the network driver has no networks.
+      if (refusedWith(error, ErrorCode.NO_SUPPORT)) return []
+      throw error
+    }
+  }
+
+  async #find(name: string): Promise<StoragePool> {
+    return (await this.#calls.read('STORAGE_POOL_LOOKUP_BY_NAME', { name })).pool
+  }
+
+  async #findVolume(pool: string, name: string): Promise<StorageVolume> {
+    return (await this.#calls.read('STORAGE_VOL_LOOKUP_BY_NAME', { pool: await this.#find(pool), name })).vol
+  }
+
+  async #orGone<T>(look: () => Promise<T>): Promise<T | undefined> {
+    try {
+      return await look()
+    } catch (error) {
+      if (refusedWith(error, ErrorCode.NO_STORAGE_POOL, ErrorCode.NO_STORAGE_VOL, ErrorCode.NO_NETWORK))
+        return undefined
+      throw error
+    }
+  }
+}
