@@ -4,7 +4,7 @@
 import { randomUUID } from 'node:crypto'
 import { addDeviceDefaults } from './domain-devices.ts'
 import { refuse } from './refusal.ts'
-import { bytesAt, elements, find, node, parseXml, printXml, putChild, textAt, type XmlNode } from './xml.ts'
+import { bytesAt, elements, find, node, parseXml, printXml, putChild, textAt, textOf, type XmlNode } from './xml.ts'
 
 export type DomainDisk = {
   target: string

@@ -2,9 +2,8 @@
 // Knows no procedure but those about registering for events; the rest is in the tables of handlers.ts.
 
 import type { Socket } from 'node:net'
-import { ErrorCode, ErrorDomain } from '../libvirt/constants.gen.ts'
 import { encodeFrame, type Frame, FrameSplitter, type Header } from '../libvirt/frame.ts'
-import { decodeArgs, encodeError, encodeEvent, encodeReply, procedureName } from '../libvirt/payload.ts'
+import { decodeArgs, encodeEvent, encodeReply, procedureName } from '../libvirt/payload.ts'
 import {
   KeepaliveProcedure,
   keepaliveProgram,
@@ -15,12 +14,12 @@ import {
   remoteVersion
 } from '../libvirt/protocol.ts'
 import { type EventName, events, type Events, type ProcedureName } from '../libvirt/wire.gen.ts'
-import { XdrError } from '../libvirt/xdr.ts'
 import { type Emission, Registrations } from './events.ts'
 import type { Fault } from './faults.ts'
 import { answer } from './handlers.ts'
 import type { EventSink, SimHost } from './host.ts'
 import { Refusal, refuse } from './refusal.ts'
+import { errorPayload } from './remote-error.ts'
 import type { SimStream } from './stream.ts'
 
 const keepaliveMs = 5000
@@ -236,30 +235,4 @@ function subjectOf(args: object): string | null {
     if (typeof value?.name === 'string') return value.name
   }
   return null
-}
-
-function errorPayload(error: unknown): Buffer {
-  const known =
-    error instanceof Refusal
-      ? error
-      : error instanceof XdrError
-        ? new Refusal('RPC', 'RPC', `Unable to decode message payload: ${error.message}`)
-        : refuse(
-            'INTERNAL_ERROR',
-            'NONE',
-            `the simulated host failed: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`
-          )
-  return encodeError({
-    code: ErrorCode[known.code],
-    domain: ErrorDomain[known.domain],
-    message: known.message,
-    level: 2,
-    dom: null,
-    str1: '%s',
-    str2: known.message,
-    str3: null,
-    int1: -1,
-    int2: -1,
-    net: null
-  })
 }

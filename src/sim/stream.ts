@@ -6,6 +6,7 @@ import { procedures } from '../libvirt/wire.gen.ts'
 import type { CallContext, Handlers } from './call.ts'
 import type { SimHost } from './host.ts'
 import { notValid, refuse } from './refusal.ts'
+import { errorPayload } from './remote-error.ts'
 import { maxContentBytes, type SimFile } from './store.ts'
 import { volumeOf } from './volume-calls.ts'
 
@@ -98,17 +99,14 @@ class Upload implements SimStream {
     const { session, serial } = this.#call
     const { number } = procedures.STORAGE_VOL_UPLOAD
     if (status === MessageStatus.CONTINUE) {
-      write(this.#file, Number(this.#at), payload)
       this.#at += BigInt(payload.length)
+      if (this.#at <= this.#end) write(this.#file, Number(this.#at) - payload.length, payload)
+      else this.#fail()
       return
     }
     session.streams.delete(serial)
     if (status === MessageStatus.ERROR) {
       if (payload.length > 0) decodeError(payload)
-      return
-    }
-    if (this.#at > this.#end) {
-      session.sendStream(number, serial, MessageStatus.ERROR)
       return
     }
     this.#file.partial = false
@@ -118,6 +116,13 @@ class Upload implements SimStream {
       { detail: 'uploaded' }
     )
     session.sendStream(number, serial, MessageStatus.OK)
+  }
+
+  #fail(): void {
+    const { session, serial } = this.#call
+    session.streams.delete(serial)
+    const error = refuse('SYSTEM_ERROR', 'STREAMS', 'cannot write to stream: No space left on device')
+    session.sendStream(procedures.STORAGE_VOL_UPLOAD.number, serial, MessageStatus.ERROR, errorPayload(error))
   }
 
   abort(): void {}
