@@ -1,13 +1,13 @@
 // How a request becomes tasks: checked, resolved, asked of predicted state, and stored with its claims and prerequisites,
 // all or nothing. Nobody else writes tasks but a complex task that expands.
 import { createHash } from 'node:crypto'
-import type { Database, Sql } from '../db/open.ts'
+import type { Database, Sql, Tx } from '../db/open.ts'
 import type { Json, JsonObject } from '../db/json.ts'
 import { loadFacts } from '../inventory/load.ts'
 import { quote } from '../model/name.ts'
 import type { Overlay } from '../inventory/fleet-state.ts'
 import { ensureResources, lockResources, openEffects, submit } from '../queue/submit.ts'
-import type { Submission } from '../queue/submit.ts'
+import type { Submission, Submitted } from '../queue/submit.ts'
 import type { Claim, NewTask, TaskRef } from '../queue/task.ts'
 import type { Action } from './action.ts'
 import { checkArgs } from './check-args.ts'
@@ -87,15 +87,8 @@ export function createSubmitter(options: { database: Database; registry: Readonl
           database,
           claims.map((claim) => claim.resource)
         )
-        const outcome = await database.transaction(async (tx) => {
-          await lockResources(tx, claims)
-          const fresh = await evaluateLoaded(tx, asked, subjects)
-          const tasks = accepted(fresh.evaluation, request)
-          const wanted = claimsOf(tasks)
-          if (!covered(wanted, claims)) return { again: wanted, subjects: fresh.subjects }
-          return { stored: await submit(tx, asSubmission(request, tasks)), tasks }
-        })
-        if ('stored' in outcome) return answerOf(request, outcome.tasks, outcome.stored, overtaken)
+        const outcome = await database.transaction((tx) => submitLocked(tx, asked, request, claims, subjects))
+        if (outcome.stored) return answerOf(request, outcome.tasks, outcome.stored, overtaken)
         claims = outcome.again
         subjects = outcome.subjects
       }
@@ -115,6 +108,26 @@ export function createSubmitter(options: { database: Database; registry: Readonl
       return { tasks: tasks.map((task, index) => previewed(task, index, request)) }
     }
   }
+}
+
+type Outcome =
+  | { stored: Submitted; tasks: Evaluated[] }
+  /** The fleet moved before the locks were held: these are the claims to lock, and the subjects to load, next time. */
+  | { stored: null; again: Claim[]; subjects: Set<string> }
+
+async function submitLocked(
+  tx: Tx,
+  asked: readonly Asked[],
+  request: SubmissionRequest,
+  claims: readonly Claim[],
+  subjects: ReadonlySet<string>
+): Promise<Outcome> {
+  await lockResources(tx, claims)
+  const fresh = await evaluateLoaded(tx, asked, subjects)
+  const tasks = accepted(fresh.evaluation, request)
+  const wanted = claimsOf(tasks)
+  if (!covered(wanted, claims)) return { stored: null, again: wanted, subjects: fresh.subjects }
+  return { stored: await submit(tx, asSubmission(request, tasks)), tasks }
 }
 
 type Done = Extract<Evaluation, { missing: null }>
@@ -273,7 +286,7 @@ function sorted(value: Json): Json {
 function answerOf(
   request: SubmissionRequest,
   tasks: readonly Evaluated[],
-  stored: { plan: number | null; tasks: number[]; replayed: boolean },
+  stored: Submitted,
   overtaken: { id: number; title: string }[]
 ): SubmissionAnswer {
   return {

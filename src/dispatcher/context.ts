@@ -1,8 +1,8 @@
-// What an action acts through: hosts whose writing calls are fenced by the lease, the log, progress, and the inventory's observer.
+// What an action acts through: hosts, the log, progress, and the inventory's observer.
 import type { Logger } from 'pino'
 import type { ActionContext, Observer } from '../actions/action.ts'
 import type { Database } from '../db/open.ts'
-import type { Host, Hosts } from '../host/host.ts'
+import type { Hosts } from '../host/host.ts'
 import type { FleetState } from '../inventory/fleet-state.ts'
 import { parseResource } from '../model/resource.ts'
 import type { ClaimedTask } from '../queue/dispatch.ts'
@@ -17,9 +17,7 @@ export type ContextParts = {
   observer: Observer
 }
 
-type Lease = { dispatcher: number; mayWrite(): boolean }
-
-export function createContexts(parts: ContextParts & { database: Database; log: Logger }, lease: Lease) {
+export function createContexts(parts: ContextParts & { database: Database; log: Logger }) {
   const { database, log } = parts
   const background = (work: Promise<unknown>, task: number) => {
     work.catch((error: unknown) => log.warn({ err: error, task }, 'a note on a task was not kept'))
@@ -38,7 +36,7 @@ export function createContexts(parts: ContextParts & { database: Database; log: 
       state,
       boundHost,
       signal,
-      host: (name) => fenced(parts.hosts.host(name), lease),
+      host: (name) => parts.hosts.host(name),
       connect: parts.connect,
       observe: parts.observer,
       log: note,

@@ -3,7 +3,6 @@
 import { performance } from 'node:perf_hooks'
 import type { Logger } from 'pino'
 import type { Action } from '../actions/action.ts'
-import { taskErrorOf } from '../actions/error.ts'
 import type { Database } from '../db/open.ts'
 import {
   beat,
@@ -19,6 +18,7 @@ import { channels } from '../queue/notify.ts'
 import { cancelRequests } from '../queue/requests.ts'
 import { createContexts, type ContextParts } from './context.ts'
 import { executeTask, type Execution } from './execute.ts'
+import { faultOf } from './fault.ts'
 
 export type DispatcherOptions = ContextParts & {
   database: Database
@@ -44,6 +44,8 @@ export interface Dispatcher {
   /** Tasks that only the guard poll found; 0 on a healthy run. */
   guardPollFound(): number
   running(): number
+  /** Why this process may not write to hosts now, if so: its lease is too old. HostConnections asks before every writing call. */
+  whyFenced(): string | undefined
   /** Takes nothing more, lets running work finish for `drainMs`, hands over the rest. May be called twice. */
   stop(): Promise<void>
 }
@@ -111,6 +113,11 @@ class RunningDispatcher implements Dispatcher {
     return this.#slots.size
   }
 
+  whyFenced(): string | undefined {
+    if (this.#mayWrite()) return undefined
+    return `the lease of dispatcher ${this.#id} was last renewed ${Math.round(performance.now() - this.#lastBeat)} ms ago`
+  }
+
   stop(): Promise<void> {
     this.#stopping ??= this.#drain()
     return this.#stopping
@@ -121,15 +128,14 @@ class RunningDispatcher implements Dispatcher {
     const at = performance.now()
     this.#id = (await registerDispatcher(database, { name: `${instance}/${process.pid}`, leaseMs: this.#leaseMs })).id
     this.#lastBeat = at
-    const contexts = createContexts(this.#options, { dispatcher: this.#id, mayWrite: () => this.#mayWrite() })
+    const contexts = createContexts(this.#options)
     this.#execution = {
       database,
       dispatcher: this.#id,
       registry: this.#options.registry,
       contextFor: (task, state, host) =>
         contexts.contextFor(task, state, host, this.#slots.get(task.id)?.abort.signal ?? AbortSignal.abort()),
-      refresh: (claims, host) => contexts.refresh(claims, host),
-      maxAttempts: 3
+      refresh: (claims, host) => contexts.refresh(claims, host)
     }
   }
 
@@ -144,7 +150,7 @@ class RunningDispatcher implements Dispatcher {
       this.#woken = false
       const ends = this.#ends
       this.#ends = []
-      const take = this.#stopping ? 0 : this.#workers - this.#slots.size + 0
+      const take = this.#stopping ? 0 : this.#workers - this.#slots.size
       try {
         const answer = await settle(this.#options.database, { dispatcher: this.#id, ends, take: Math.max(0, take) })
         for (const { task, attempt, outcome } of answer.settled) {
@@ -181,7 +187,7 @@ class RunningDispatcher implements Dispatcher {
       return await executeTask(this.#execution, task)
     } catch (error) {
       this.#options.log.error({ err: error, task: task.id, action: task.action }, 'task ended by a fault')
-      return { task: task.id, attempt: task.attempt, outcome: 'failed', error: taskErrorOf(error, undefined) }
+      return { task: task.id, attempt: task.attempt, outcome: 'failed', error: faultOf(error, undefined) }
     }
   }
 

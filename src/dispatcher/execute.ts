@@ -1,9 +1,7 @@
 // One claimed task from claim to end: facts, host, final claims, check, run, and what became of it.
 // Returns the end to record, or null when there is nothing to record (it went back to waiting, or is no longer ours).
-import type { Action, ActionContext, Outcome } from '../actions/action.ts'
+import { complete, uncertain, type Action, type ActionContext, type Outcome, type Probe } from '../actions/action.ts'
 import { mergeClaims } from '../actions/evaluate.ts'
-import { RequestError } from '../actions/request-error.ts'
-import { taskErrorOf } from '../actions/error.ts'
 import type { Database } from '../db/open.ts'
 import type { JsonObject } from '../db/json.ts'
 import { HostError } from '../host/error.ts'
@@ -13,6 +11,7 @@ import { bind, type ClaimedTask, type End } from '../queue/dispatch.ts'
 import { expand } from '../queue/expand.ts'
 import type { TaskError } from '../queue/task.ts'
 import { chooseHost } from './choose-host.ts'
+import { faultOf } from './fault.ts'
 
 export type Execution = {
   database: Database
@@ -26,8 +25,6 @@ export type Execution = {
   ): { context: ActionContext; step: () => string | undefined }
   /** Looks things up on their hosts again, before a task is failed for what the inventory says. */
   refresh(claims: readonly { resource: string }[], boundHost: string | null): Promise<void>
-  /** Attempts in all before a task whose outcome is `did not happen` after a lost reply is given up. */
-  maxAttempts: number
 }
 
 export async function executeTask(execution: Execution, task: ClaimedTask): Promise<End | null> {
@@ -46,7 +43,7 @@ export async function executeTask(execution: Execution, task: ClaimedTask): Prom
   if (placed.outcome === 'end') return ended(task, placed.end)
   if (placed.outcome === 'gone') return null
   const { context, step } = execution.contextFor(task, placed.state, placed.host)
-  const outcome = await runOrProbe(execution, task, action, context, step)
+  const outcome = await runOrProbe(action, context, task, step)
   if (outcome.outcome !== 'expand') return ended(task, outcome)
   const expanded = await expand(execution.database, {
     dispatcher: execution.dispatcher,
@@ -140,62 +137,38 @@ async function asked<T>(
   throw new Error(`facts of task ${task.id} (${task.action}) led to further facts 32 times`)
 }
 
-/** Runs the action; where the outcome of what it sent is unknown, asks its probe instead of believing either side. */
+/** A task taken over is looked for first: only what did not happen is run. What hosts did to it is the action's to tell. */
 async function runOrProbe(
-  execution: Execution,
-  task: ClaimedTask,
   action: Action,
   context: ActionContext,
+  task: ClaimedTask,
   step: () => string | undefined
 ): Promise<Outcome> {
-  if (task.takenOver) {
-    const before = await probed(action, context, task, undefined)
-    if (before.outcome !== 'retry') return before
-  }
   try {
-    return await action.run(context, task.args)
+    const before = task.takenOver ? fromProbe(await action.probe(context, task.args)) : undefined
+    return before ?? (await action.run(context, task.args))
   } catch (error) {
-    const taskError = taskErrorOf(error, step())
-    if (error instanceof RequestError) return failedBy(taskError)
-    if (error instanceof HostError && error.code === 'unreachable') {
-      return { outcome: 'park', reason: `host ${error.host} is down: ${error.message}`, key: `host/${error.host}` }
-    }
     if (error instanceof HostError && error.code === 'fenced')
-      return { outcome: 'retry', afterMs: 1000, error: taskError }
-    if (!(error instanceof HostError) || !unsettled.has(error.code)) return failedBy(taskError)
-    const outcome = await probed(action, context, task, taskError)
-    if (outcome.outcome === 'retry' && task.previousAttempts + 1 >= execution.maxAttempts) return failedBy(taskError)
-    return outcome
+      return { outcome: 'retry', afterMs: 1000, error: faultOf(error, step()) }
+    if (task.takenOver && error instanceof HostError) return uncertain(faultOf(error, 'probe'), null)
+    context.log('error', `a fault: ${error instanceof Error ? error.message : String(error)}`)
+    return failedBy(faultOf(error, step()))
   }
 }
 
-const unsettled: ReadonlySet<string> = new Set(['unknown_outcome'])
-
-async function probed(
-  action: Action,
-  context: ActionContext,
-  task: ClaimedTask,
-  cause: TaskError | undefined
-): Promise<Outcome> {
-  const lost: TaskError = cause ?? { code: 'taken_over', message: 'the dispatcher that ran it is gone' }
-  try {
-    const answer = await action.probe(context, task.args)
-    context.log('info', `looked whether it happened: ${answer.happened}`, { evidence: answer.evidence })
-    if (answer.happened === 'yes') return { outcome: 'complete', result: answer.result }
-    if (answer.happened === 'no') return { outcome: 'retry', afterMs: 1000, error: lost }
-    return {
-      outcome: 'uncertain',
-      error: { ...lost, next: `${answer.why}; it is looked up again when the host is back` },
-      evidence: answer.evidence
-    }
-  } catch (error) {
-    const why = taskErrorOf(error, 'probe')
-    return {
-      outcome: 'uncertain',
-      error: { ...lost, causes: [...(lost.causes ?? []), { code: why.code, message: why.message }] },
-      evidence: null
-    }
-  }
+/** Undefined when it did not happen and so may run. */
+function fromProbe(probe: Probe): Outcome | undefined {
+  if (probe.happened === 'yes') return complete(probe.result)
+  if (probe.happened === 'no') return undefined
+  return uncertain(
+    {
+      code: 'taken_over',
+      message: `the dispatcher that ran it is gone, and ${probe.why}`,
+      step: 'probe',
+      next: 'it is looked for again when the host returns'
+    },
+    probe.evidence
+  )
 }
 
 function fromChildren(children: NonNullable<ClaimedTask['children']>): Exclude<Outcome, { outcome: 'expand' }> {
