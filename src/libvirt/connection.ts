@@ -220,13 +220,18 @@ export class Connection {
     this.#stream.on('end', () => this.#peerClosed())
     this.#stream.on('close', () => this.#peerClosed())
     this.#stream.on('error', (error: Error) =>
-      this.#end({ reason: 'socket_error', message: `${this.address}: ${error.message}`, cause: error })
+      this.#gone({ reason: 'socket_error', message: `${this.address}: ${error.message}`, cause: error })
     )
   }
 
   #peerClosed(): void {
-    if (this.#state === 'closing') this.destroy()
-    else this.#end({ reason: 'closed_by_peer', message: `${this.address} closed the connection` })
+    this.#gone({ reason: 'closed_by_peer', message: `${this.address} closed the connection` })
+  }
+
+  // After our goodbye, however the other side goes is the end we asked for.
+  #gone(why: CloseReason): void {
+    if (this.#state === 'closing' && this.#window.inFlight === 0) this.destroy()
+    else this.#end(why)
   }
 
   #silent(): void {

@@ -22,8 +22,7 @@ const stderrBytes = 4096
 export async function openSsh(uri: HostUri, options: SshOptions, readOnly: boolean, signal: AbortSignal): Promise<Transport> {
   const address = `ssh ${uri.user ? `${uri.user}@` : ''}${uri.host ?? ''}`
   const child = spawn(options.command ?? 'ssh', sshArgs(uri, options, readOnly), { stdio: 'pipe' })
-  const stderr = new Tail(child)
-  const stream = pipesOf(child, () => stderr.text())
+  const stream = new Pipes(child)
   const abort = (): void => void stream.destroy(asError(signal.reason))
   signal.addEventListener('abort', abort, { once: true })
   try {
@@ -64,29 +63,46 @@ function shellQuote(word: string): string {
   return `'${word.replaceAll("'", String.raw`'\''`)}'`
 }
 
-// Both pipes as one stream. When ssh ends, what it said on stderr is why.
-function pipesOf(child: ChildProcessWithoutNullStreams, stderr: () => string): Duplex {
-  const stream = Duplex.from({ readable: child.stdout, writable: child.stdin })
-  child.once('exit', (code, killedBy) => {
-    const how = killedBy ? `was ended by ${killedBy}` : `ended with code ${code}`
-    if (code !== 0) stream.destroy(new Error(`ssh ${how}${stderr() ? `: ${stderr()}` : ''}`))
-  })
-  stream.once('close', () => {
-    child.kill()
-  })
-  return stream
-}
-
-class Tail {
-  #text = ''
+// Both pipes as one stream. Its end waits for ssh's, whose exit code and last words on stderr tell whether it was an end or a failure.
+class Pipes extends Duplex {
+  readonly #child: ChildProcessWithoutNullStreams
+  #lastWords = ''
 
   constructor(child: ChildProcessWithoutNullStreams) {
-    child.stderr.setEncoding('utf8')
-    child.stderr.on('data', (text: string) => (this.#text = (this.#text + text).slice(-stderrBytes)))
-    child.stderr.on('error', () => {})
+    super()
+    this.#child = child
+    child.stdout.on('data', (chunk: Buffer) => {
+      if (!this.push(chunk)) child.stdout.pause()
+    })
+    child.stderr.setEncoding('utf8').on('data', (text: string) => (this.#lastWords = (this.#lastWords + text).slice(-stderrBytes)))
+    // A closed pipe is told by ssh's end, with its reason; and when ssh cannot be started nobody listens to us yet.
+    for (const pipe of [child.stdin, child.stdout, child.stderr, this]) pipe.on('error', () => {})
+    child.on('close', (code, killedBy) => this.#ended(code, killedBy))
   }
 
-  text(): string {
-    return this.#text.trim()
+  override _read(): void {
+    this.#child.stdout.resume()
+  }
+
+  override _write(chunk: Buffer, _encoding: BufferEncoding, callback: (error?: Error | null) => void): void {
+    this.#child.stdin.write(chunk, () => callback())
+  }
+
+  override _final(callback: (error?: Error | null) => void): void {
+    this.#child.stdin.end(() => callback())
+  }
+
+  override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
+    this.#child.kill()
+    callback(error)
+  }
+
+  #ended(code: number | null, killedBy: NodeJS.Signals | null): void {
+    if (code === 0) this.push(null)
+    else {
+      const how = killedBy ? `was ended by ${killedBy}` : `ended with code ${code}`
+      const words = this.#lastWords.trim()
+      this.destroy(new Error(`ssh ${how}${words ? `: ${words}` : ''}`))
+    }
   }
 }

@@ -2,7 +2,7 @@
 // temporary folder, so that it touches nothing of the machine's. It ends with us, and by itself when nobody has used it for a minute.
 
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createConnection } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -26,6 +26,8 @@ export interface DaemonOptions {
   readonly config?: Readonly<Record<string, string | number>>
   /** Listen on TCP or TLS as the configuration says. */
   readonly listen?: boolean
+  /** Files to copy into the daemon's folder, which `{folder}` in the configuration means. */
+  readonly files?: Readonly<Record<string, string>>
 }
 
 export class LibvirtDaemon {
@@ -36,7 +38,7 @@ export class LibvirtDaemon {
 
   private constructor(folder: string, child: ChildProcess) {
     this.folder = folder
-    this.socketPath = join(folder, 'run', 'libvirt-sock')
+    this.socketPath = join(folder, 'run', 'libvirt', 'libvirt-sock')
     this.#child = child
     this.#exited = new Promise((resolve) => child.once('exit', () => resolve()))
   }
@@ -50,19 +52,23 @@ export class LibvirtDaemon {
   /** Starts one on a folder that an earlier one left. */
   static async startIn(folder: string, options: DaemonOptions = {}): Promise<LibvirtDaemon> {
     const at = (name: string): string => join(folder, name)
-    for (const name of ['run', 'config', 'data', 'cache', 'home']) mkdirSync(at(name), { recursive: true })
-    for (const name of ['', 'run', 'config', 'data', 'cache', 'home']) chmodSync(at(name), 0o777)
+    for (const name of ['run/libvirt', 'config', 'data', 'cache', 'home']) mkdirSync(at(name), { recursive: true })
+    for (const name of ['', 'run', 'run/libvirt', 'config', 'data', 'cache', 'home']) chmodSync(at(name), 0o777)
     const config = {
-      unix_sock_dir: at('run'),
+      unix_sock_dir: at('run/libvirt'),
       auth_unix_rw: 'none',
       auth_unix_ro: 'none',
       log_outputs: `3:file:${at('log')}`,
       listen_tls: 0,
       ...options.config
     }
-    const lines = Object.entries(config).map(([key, value]) => `${key} = ${typeof value === 'number' ? value : `"${value}"`}\n`)
+    const lines = Object.entries(config).map(([key, value]) => `${key} = ${typeof value === 'number' ? value : `"${value.replace('{folder}', folder)}"`}\n`)
     writeFileSync(at('libvirtd.conf'), lines.join(''))
-    rmSync(at('run/libvirt-sock'), { force: true })
+    rmSync(at('run/libvirt/libvirt-sock'), { force: true })
+    for (const [name, source] of Object.entries(options.files ?? {})) {
+      copyFileSync(source, at(name))
+      chmodSync(at(name), 0o644)
+    }
     const daemon = ['libvirtd', '-t', '60', '-f', at('libvirtd.conf'), '-p', at('pid'), ...(options.listen ? ['-l'] : [])]
     const asNobody = process.getuid?.() === 0 ? ['unshare', '--user', '--map-user=65534', '--map-group=65534'] : []
     const command = [...asNobody, 'setpriv', '--pdeathsig', 'TERM', ...daemon]
