@@ -1,5 +1,6 @@
 // Records what hosts said. A sight is begun before the host is asked; of two sights of one thing the one begun later wins, so a
 // late answer never overwrites a newer one. Nothing here decides anything: it writes down.
+import { DatabaseError } from '../db/error.ts'
 import type { Sql, Tx } from '../db/open.ts'
 import type { HostConnection, HostIdentity } from '../model/host.ts'
 import type { ObservedNetwork, ObservedPool } from '../model/storage.ts'
@@ -76,14 +77,14 @@ export async function recordVms(
     now_state: string
     now_power: string | null
   }
-  const rows = await sql.query<Row>(`select * from inventory.record_vms($1, $2, $3, $4, $5, $6)`, [
-    host,
-    sight.generation,
-    sight.at,
-    JSON.stringify(vms),
-    options.absent ?? [],
-    options.full ?? false
-  ])
+  const values = [host, sight.generation, sight.at, JSON.stringify(vms), options.absent ?? [], options.full ?? false]
+  let rows: Row[]
+  try {
+    rows = await sql.query<Row>(`select * from inventory.record_vms($1, $2, $3, $4, $5, $6)`, values)
+  } catch (error) {
+    if (!(error instanceof DatabaseError) || error.constraint !== 'whereabouts_host_fkey') throw error
+    throw new InventoryError('unknown_host', `there is no host ${host}`, { cause: error })
+  }
   return rows.map((row) => ({
     vm: row.vm,
     name: row.name,
@@ -245,4 +246,19 @@ export async function setConnection(
      where name = $1 and (connection, connection_reason) is distinct from ($2::inventory.connection, $3::text)`,
     [host, connection, reason]
   )
+}
+
+/** Forgets VMs that have been gone from everywhere for this long, and where they were. Returns how many. */
+export async function forgetGone(sql: Sql, olderThanMs: number): Promise<number> {
+  const rows = await sql.query(
+    `with gone as (
+       delete from inventory.vm
+       where gone_at < clock_timestamp() - $1 * interval '1 millisecond'
+       returning uuid
+     )
+     delete from inventory.whereabouts w using gone g where w.vm = g.uuid
+     returning 1`,
+    [olderThanMs]
+  )
+  return rows.length
 }

@@ -1,0 +1,60 @@
+// Tells the inventory what an action saw. Each look is begun after the action acted, so that what is recorded is not older.
+import type { Observer } from '../actions/action.ts'
+import type { Database } from '../db/open.ts'
+import type { Host } from '../host/host.ts'
+import { keepDefinition } from '../inventory/definitions.ts'
+import { addHost, forgetHost, knownHosts, setCordon } from '../inventory/hosts.ts'
+import type { KnownHost } from '../inventory/hosts.ts'
+import { beginSight, recordHost, recordListing, recordPool, recordVm } from '../inventory/observe.ts'
+import { shareStore } from '../inventory/stores.ts'
+import { bindWhereabouts, whereabouts } from '../inventory/whereabouts.ts'
+
+export type ObserverParts = {
+  database: Database
+  /** HostConnections has these. `setHosts`: from now on these are the hosts that there are. */
+  hosts: { host(name: string): Host; setHosts(hosts: readonly KnownHost[]): void }
+  /** 32 bytes; loadDefinitionKey of src/inventory/definitions.ts. */
+  definitionKey: Buffer
+}
+
+export function createObserver({ database, hosts, definitionKey }: ObserverParts): Observer {
+  // Other processes hear of it by notification; this one must not have to wait for that.
+  const hostsChanged = async () => hosts.setHosts(await knownHosts(database))
+  return {
+    async vm(host, uuid) {
+      const sight = await beginSight(database)
+      await recordVm(database, sight, host, uuid, await hosts.host(host).vm(uuid))
+    },
+    async pool(host, pool) {
+      const sight = await beginSight(database)
+      const seen = await hosts.host(host).pool(pool)
+      await database.transaction((tx) => recordPool(tx, sight, host, pool, seen))
+    },
+    async host(host) {
+      await observeHost(database, host, hosts.host(host))
+    },
+    async forgetHost(host) {
+      await database.transaction((tx) => forgetHost(tx, host))
+      await hostsChanged()
+    },
+    async addHost(host) {
+      await addHost(database, host)
+      await hostsChanged()
+    },
+    setCordon: (host, cordon) => setCordon(database, host, cordon),
+    shareStore: (store, pools) => database.transaction((tx) => shareStore(tx, store, pools)),
+    whereabouts: (uuid) => whereabouts(database, uuid),
+    bindWhereabouts: (uuid, host) => bindWhereabouts(database, uuid, host),
+    keepDefinition: (uuid, host, xml) => keepDefinition(database, definitionKey, { uuid, host, xml })
+  }
+}
+
+/** Everything that a host says of itself and of what it has. Returns what differs from what was held true. */
+export async function observeHost(database: Database, name: string, host: Host) {
+  const sight = await beginSight(database)
+  const [identity, listing] = await Promise.all([host.identify(), host.list()])
+  return database.transaction(async (tx) => {
+    await recordHost(tx, sight, name, identity)
+    return recordListing(tx, sight, name, listing)
+  })
+}
