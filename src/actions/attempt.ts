@@ -60,6 +60,11 @@ async function outcomeOf(
       return isTransient(error) && ctx.task.attempt < maxAttempts
         ? retry(retryDelayMs(ctx.task.attempt), told)
         : failed(told)
+    case 'timeout': {
+      // The wait is over, or an answer to a look did not come: what was sent before may have happened.
+      const probe = await probeSafely(error, settle.probe)
+      return probe.happened === 'no' ? failed(told) : settled(ctx, told, probe)
+    }
     default:
       return failed(told)
   }

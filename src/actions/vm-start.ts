@@ -32,6 +32,8 @@ import {
 import { named, ownVm, refuseActiveElsewhere } from './vm-refusal.ts'
 
 const startMs = 60_000
+/** How a VM is seen while the host starts it: by an earlier attempt of this task, since the VM is claimed. */
+const arriving = 'starting up'
 
 const args = Type.Object(
   {
@@ -62,7 +64,8 @@ export const vmStart = action({
     if (refusal) return refusal
     if (vm.power === 'running') return nothingToDo(`${named(vm)} runs already`)
     if (vm.power === 'paused' && given.paused) return nothingToDo(`${named(vm)} is started and paused already`)
-    if (vm.power === 'paused' || vm.power === 'suspended') {
+    const isOwn = state.phase === 'starting' && vm.reason === arriving
+    if ((vm.power === 'paused' && !isOwn) || vm.power === 'suspended') {
       return impossible(
         'vm_paused',
         `${named(vm)} is ${vm.power}: it has been started already`,
@@ -122,11 +125,11 @@ async function start(ctx: ActionContext, given: Args, step: Step): Promise<Outco
   if (silent) return silent
   if (!here) return failed(notThere(uuid, host))
   if (isStarted(here, given)) return observed(ctx, host, here, true)
-  if (isActive(here.power)) return failed(halfStarted(here, host))
+  if (isActive(here.power) && here.reason !== arriving) return failed(halfStarted(here, host))
 
   step('start')
   await ctx.observe.bindWhereabouts(uuid, host)
-  await ctx.host(host).startVm(uuid, { freshBoot: true, paused: given.paused ?? false })
+  if (!isActive(here.power)) await ctx.host(host).startVm(uuid, { freshBoot: true, paused: given.paused ?? false })
   step('wait until it runs')
   const vm = await ctx
     .host(host)

@@ -1,0 +1,77 @@
+// Looks at both ends of a migration, in the order that makes what is seen fit together.
+import { HostError } from '../host/error.ts'
+import type { ObservedVm } from '../model/vm.ts'
+import type { JsonObject } from '../db/json.ts'
+import { isActive } from '../model/vm.ts'
+import type { ActionContext } from './action.ts'
+import { outcomeOfMigration, type Row, type Side } from './migration-outcome.ts'
+import type { VmMigrateArgs } from './vm-migrate-args.ts'
+import { lookEverywhere } from './vm-place.ts'
+
+export type Move = { uuid: string; name: string; source: string | null; target: string }
+
+/**
+ * Where it moves from: where it is active, unless that is the target already; then where else it is left.
+ * A silent host that may have it counts as the source: until it speaks nothing is known.
+ */
+export async function findMove(ctx: ActionContext, { vm: uuid, to: target }: VmMigrateArgs): Promise<Move> {
+  const facts = ctx.state.vm(uuid)
+  const name = facts?.name ?? uuid
+  if (facts?.activeOn && facts.activeOn !== target) return { uuid, name, source: facts.activeOn, target }
+  const { seen, unknown } = await lookEverywhere(ctx, uuid, facts?.home ? [facts.home, target] : [target])
+  const others = seen.filter(({ host }) => host !== target)
+  const active = others.find(({ vm }) => isActive(vm.power)) ?? others[0]
+  const silent = unknown.find(({ host }) => host !== target)
+  return { uuid, name, source: active?.host ?? silent?.host ?? null, target }
+}
+
+export type Sight = { row: Row; source: ObservedVm | undefined; target: ObservedVm | undefined; evidence: JsonObject }
+
+type Answer = { vm: ObservedVm | undefined } | { silent: string }
+
+/**
+ * The job first: once it is over, no other begins, since the VM is claimed. Then the target, then the source: a target that ran
+ * before the source was seen running is a second copy, and not a switch-over in between.
+ */
+export async function lookAtBoth(ctx: ActionContext, move: Move): Promise<Sight> {
+  const job = move.source === null ? false : await hasJob(ctx, move.source, move.uuid)
+  const target = await look(ctx, move.target, move.uuid)
+  const source: Answer = move.source === null ? { vm: undefined } : await look(ctx, move.source, move.uuid)
+  const seen = { source: job === 'silent' ? 'silent' : sideOf(source, job), target: sideOf(target, false) } as const
+  const row = outcomeOfMigration(seen.source, seen.target)
+  return {
+    row,
+    source: 'vm' in source ? source.vm : undefined,
+    target: 'vm' in target ? target.vm : undefined,
+    evidence: {
+      sourceHost: move.source,
+      targetHost: move.target,
+      source: seen.source,
+      target: seen.target,
+      row: row.why
+    }
+  }
+}
+
+async function look(ctx: ActionContext, host: string, uuid: string): Promise<Answer> {
+  try {
+    return { vm: await ctx.host(host).vm(uuid) }
+  } catch (error) {
+    if (error instanceof HostError && error.code !== 'fenced') return { silent: error.message }
+    throw error
+  }
+}
+
+async function hasJob(ctx: ActionContext, host: string, uuid: string): Promise<boolean | 'silent'> {
+  try {
+    return (await ctx.host(host).vmJob(uuid)) !== undefined
+  } catch (error) {
+    if (error instanceof HostError && error.code !== 'fenced') return 'silent'
+    throw error
+  }
+}
+
+function sideOf(answer: Answer, job: boolean): Side {
+  if ('silent' in answer) return 'silent'
+  return answer.vm ? { power: answer.vm.power, reason: answer.vm.reason, job } : null
+}

@@ -1,0 +1,202 @@
+// Runs a migration: looks at both hosts, begins unless an earlier attempt has, watches, and settles by what both hosts say.
+import { setTimeout as delay } from 'node:timers/promises'
+import { HostError } from '../host/error.ts'
+import type { MigrateOptions } from '../host/host.ts'
+import { failed, type ActionContext, type Outcome, type Probe } from './action.ts'
+import type { Step } from './attempt.ts'
+import { ownError } from './error.ts'
+import { parkIfCordoned } from './host-refusal.ts'
+import { defaultDeadlineSeconds, type VmMigrateArgs } from './vm-migrate-args.ts'
+import { findMove, lookAtBoth, type Move, type Sight } from './vm-migrate-look.ts'
+import { settleMigration } from './vm-migrate-settle.ts'
+
+const pollMs = 500
+/** What both hosts say may lag behind the end of the call, e.g. while the target discards its copy. */
+const settleMs = 30_000
+
+/** Why it was told to stop, and whether the source said that it was over. */
+export type Watch = { stopped: 'cancel' | 'deadline' | null; reported: HostError | null }
+
+export async function migrate(ctx: ActionContext, args: VmMigrateArgs, step: Step): Promise<Outcome> {
+  step('look at both hosts')
+  const move = await findMove(ctx, args)
+  const watch: Watch = { stopped: null, reported: null }
+  const deadline = performance.now() + (args.deadlineSeconds ?? defaultDeadlineSeconds) * 1000
+  const before = await lookAtBoth(ctx, move)
+  // Anything else than "nothing moved" is what an earlier attempt left, or still carries: it is settled, never begun again.
+  if (before.row.outcome === 'at_source') {
+    const refusal = await begin(ctx, args, move, before, watch, deadline, step)
+    if (refusal) return refusal
+  }
+  step('look at both hosts again')
+  const after = await untilDecided(ctx, move, watch, deadline)
+  return settleMigration(ctx, move, after, watch, step)
+}
+
+async function begin(
+  ctx: ActionContext,
+  args: VmMigrateArgs,
+  move: Move,
+  before: Sight,
+  watch: Watch,
+  deadline: number,
+  step: Step
+): Promise<Outcome | undefined> {
+  const { source, target, uuid } = move
+  const peerUri = ctx.state.host(target)?.peerUri
+  if (!before.source || source === null || !peerUri) return failed(notMovable(move))
+  const closed = parkIfCordoned(ctx, target)
+  if (closed) return closed
+  if (before.target) return failed(definedOnTarget(move))
+  const namesake = await ctx.host(target).vmByName(before.source.name)
+  if (namesake) return failed(nameTaken(move, namesake.uuid))
+  await ctx.observe.bindWhereabouts(uuid, target)
+  step('migrate')
+  const options = optionsOf(args, before, peerUri, ctx.state.host(target)?.migrationUri ?? null)
+  await watched(ctx, move, ctx.host(source).migrateVm(uuid, options), watch, deadline)
+  return undefined
+}
+
+const optionsOf = (
+  args: VmMigrateArgs,
+  { source }: Sight,
+  peerUri: string,
+  migrationUri: string | null
+): MigrateOptions => ({
+  peerUri,
+  migrationUri,
+  live: true,
+  persistent: source?.persistent ?? true,
+  tls: args.tls ?? false,
+  unsafe: args.unsafe ?? false,
+  autoConverge: args.autoConverge ?? false,
+  postCopy: args.postCopy ?? false,
+  copyStorage: args.copyStorage ?? false,
+  bandwidthMiBps: args.bandwidthMiBps ?? null
+})
+
+/** Shows progress until the call is over, and stops the job when asked or late. @throws HostError when it was never sent */
+async function watched(
+  ctx: ActionContext,
+  move: Move,
+  call: Promise<void>,
+  watch: Watch,
+  deadline: number
+): Promise<void> {
+  let over = false
+  const ended = call.then(
+    () => void (over = true),
+    (error: unknown) => {
+      over = true
+      if (!(error instanceof HostError) || error.code === 'unreachable' || error.code === 'fenced') throw error
+      watch.reported = error
+    }
+  )
+  for (;;) {
+    await Promise.race([ended, nextTurn(ctx, watch)])
+    if (over) return ended
+    await stopIfDue(ctx, move, watch, deadline)
+    await showProgress(ctx, move)
+  }
+}
+
+/** The next look; at once when somebody cancels. */
+async function nextTurn(ctx: ActionContext, watch: Watch): Promise<void> {
+  if (watch.stopped === 'cancel') return delay(pollMs)
+  try {
+    await delay(pollMs, undefined, { signal: ctx.signal })
+  } catch {
+    // Woken by the cancellation, which the loop sees.
+  }
+}
+
+async function stopIfDue(ctx: ActionContext, move: Move, watch: Watch, deadline: number): Promise<void> {
+  const due = ctx.signal.aborted ? 'cancel' : performance.now() > deadline ? 'deadline' : null
+  if (!due || watch.stopped === due || move.source === null) return
+  watch.stopped = due
+  try {
+    await ctx.host(move.source).abortVmJob(move.uuid)
+  } catch (error) {
+    // There may be no job any more; what became of it is looked at either way.
+    if (!(error instanceof HostError) || error.code === 'fenced') throw error
+    ctx.log('warn', `the migration could not be aborted: ${error.message}`, { host: move.source, code: error.code })
+  }
+}
+
+async function showProgress(ctx: ActionContext, move: Move): Promise<void> {
+  if (move.source === null) return
+  try {
+    const job = await ctx.host(move.source).vmJob(move.uuid)
+    if (!job) return
+    const rest = `${Math.round(job.remainingBytes / 1024 ** 2)} MiB to go`
+    ctx.progress({ done: job.processedBytes, total: job.totalBytes, unit: 'bytes', note: rest })
+  } catch (error) {
+    // Progress is a courtesy.
+    if (!(error instanceof HostError) || error.code === 'fenced') throw error
+  }
+}
+
+/**
+ * Looks until the hosts' answers say how it ended. What would end badly is only believed when it is seen twice: two looks at two
+ * hosts are never at one moment.
+ */
+async function untilDecided(ctx: ActionContext, move: Move, watch: Watch, deadline: number): Promise<Sight> {
+  let previous: string | undefined
+  let giveUp = performance.now() + settleMs
+  for (;;) {
+    const sight = await lookAtBoth(ctx, move)
+    const { outcome } = sight.row
+    const good = outcome === 'at_target' || outcome === 'at_target_source_left'
+    if (good || (outcome !== 'going_on' && outcome === previous)) return sight
+    previous = outcome
+    if (outcome === 'going_on') {
+      // Carried by its source for an earlier attempt of ours: as long as the deadline allows, and then as long as an abort takes.
+      if (watch.stopped === null) giveUp = deadline + settleMs
+      await stopIfDue(ctx, move, watch, deadline)
+      await showProgress(ctx, move)
+    }
+    if (performance.now() > giveUp) return sight
+    await nextTurn(ctx, watch)
+  }
+}
+
+/** `no` = not ended well: another run settles or joins what there is, and begins only if nothing moved. */
+export async function probeMigration(ctx: ActionContext, args: VmMigrateArgs): Promise<Probe> {
+  const move = await findMove(ctx, args)
+  const { row, source, target, evidence } = await lookAtBoth(ctx, move)
+  if (row.outcome === 'uncertain') return { happened: 'unknown', evidence, why: row.why }
+  // A definition that is left at the source is the run's to remove.
+  if (row.outcome !== 'at_target' || source || !target) return { happened: 'no', evidence }
+  if (move.source !== null) await ctx.observe.vm(move.source, move.uuid)
+  await ctx.observe.vm(move.target, move.uuid)
+  return { happened: 'yes', evidence, result: { from: move.source, to: move.target } }
+}
+
+const lookStep = 'look at both hosts'
+
+const notMovable = ({ name, source, target }: Move) =>
+  ownError(
+    'vm_not_movable',
+    `${name} is not active on ${source ?? 'any host'}, or ${target} has no peer URI`,
+    lookStep,
+    'look where the VM is: `taskomatic vm show`',
+    { target }
+  )
+
+const definedOnTarget = ({ name, target }: Move) =>
+  ownError(
+    'defined_on_target',
+    `${name} is defined on ${target} too: a migration would replace that definition without a word`,
+    lookStep,
+    `undefine it on ${target} first`,
+    { target }
+  )
+
+const nameTaken = ({ name, target }: Move, uuid: string) =>
+  ownError(
+    'name_taken',
+    `${target} has another VM ${name} (${uuid})`,
+    lookStep,
+    'rename one of them, or choose another host',
+    { target, uuid }
+  )

@@ -1,0 +1,275 @@
+// Moving a VM: the preflight, and what became of it by what both hosts say.
+import { describe, expect, test } from 'vitest'
+import type { Verdict } from '../../src/actions/action.ts'
+import {
+  migrationRows,
+  outcomeOfMigration,
+  type MigrationOutcome,
+  type Side
+} from '../../src/actions/migration-outcome.ts'
+import { vmMigrate } from '../../src/actions/vm-migrate.ts'
+import type { VmFacts } from '../../src/inventory/facts.ts'
+import { disk, Fleet, running, uuidOf } from './fleet.ts'
+
+const code = (verdict: Verdict): string => (verdict.verdict === 'impossible' ? verdict.code : verdict.verdict)
+
+const side = (power: 'running' | 'paused' | 'off' | 'stopping', reason: string, job = false): Side => ({
+  power,
+  reason,
+  job
+})
+const runs = side('running', 'booted')
+const off = side('off', 'migrated')
+const arriving = side('paused', 'migrating')
+
+describe('what became of a migration', () => {
+  // One case a row and more where a row says "or"; the index is that of the row that must decide.
+  const cases: [number, string, Side, Side, MigrationOutcome][] = [
+    [0, 'a silent source', 'silent', side('running', 'migrated'), 'uncertain'],
+    [0, 'two silent hosts', 'silent', 'silent', 'uncertain'],
+    [1, 'a silent target', runs, 'silent', 'uncertain'],
+    [1, 'a silent target while the source copies', side('running', 'booted', true), 'silent', 'uncertain'],
+    [
+      2,
+      'a post-copy that lost its link',
+      side('paused', 'post-copy failed'),
+      side('paused', 'post-copy failed'),
+      'post_copy_broken'
+    ],
+    [
+      2,
+      'a post-copy that only the source gave up',
+      side('paused', 'post-copy failed', true),
+      side('running', 'post-copy'),
+      'post_copy_broken'
+    ],
+    [3, 'a post-copy under way', side('paused', 'post-copy', true), side('running', 'post-copy'), 'going_on'],
+    [4, 'a post-copy whose source is gone', null, side('running', 'post-copy'), 'uncertain'],
+    [4, 'a post-copy whose source was powered off', off, side('paused', 'post-copy failed'), 'uncertain'],
+    [5, 'two running copies', runs, side('running', 'migrated'), 'both_running'],
+    [5, 'two running copies, with a job', side('running', 'booted', true), side('running', 'booted'), 'both_running'],
+    [
+      6,
+      'a source that never heard of the switch-over',
+      side('paused', 'migrating'),
+      side('running', 'migrated'),
+      'at_target_source_left'
+    ],
+    [7, 'a good end', null, side('running', 'migrated'), 'at_target'],
+    [7, 'a good end with a definition left', off, side('running', 'migrated'), 'at_target'],
+    [7, 'a paused VM that was moved', null, side('paused', 'user'), 'at_target'],
+    [8, 'the copying of memory', side('running', 'booted', true), arriving, 'going_on'],
+    [
+      8,
+      'the copying of memory to a target that starts up',
+      side('running', 'booted', true),
+      side('paused', 'starting up'),
+      'going_on'
+    ],
+    [9, 'a target that is not prepared yet', side('running', 'booted', true), null, 'going_on'],
+    [
+      9,
+      'a source that is about to hear of the end',
+      side('paused', 'migrating', true),
+      side('running', 'migrated'),
+      'going_on'
+    ],
+    [10, 'a target that waits in vain', runs, arriving, 'at_source_target_left'],
+    [
+      10,
+      'a target that starts up in vain',
+      side('paused', 'user'),
+      side('paused', 'starting up'),
+      'at_source_target_left'
+    ],
+    [11, 'nothing moved', runs, null, 'at_source'],
+    [11, 'nothing moved, with another definition at the target', runs, off, 'at_source'],
+    [11, 'nothing moved of a paused VM', side('paused', 'user'), null, 'at_source'],
+    [12, 'a VM that is nowhere', null, null, 'nowhere'],
+    [12, 'a VM that ended on the way', side('off', 'crashed'), off, 'nowhere'],
+    [13, 'a source paused for a migration, and no target', side('paused', 'migrating'), null, 'uncertain'],
+    [13, 'a source paused for a migration, and a waiting target', side('paused', 'migrating'), arriving, 'uncertain'],
+    [
+      13,
+      'a running target and a source that somebody paused',
+      side('paused', 'user'),
+      side('running', 'migrated'),
+      'uncertain'
+    ],
+    [13, 'no source and a target that only waits', null, arriving, 'uncertain']
+  ]
+
+  test.each(cases)('row %i: %s', (row, _, source, target, outcome) => {
+    const decided = outcomeOfMigration(source, target)
+    expect(decided.outcome).toBe(outcome)
+    expect(migrationRows.indexOf(decided)).toBe(row)
+  })
+
+  test('every row decides something', () => {
+    expect([...new Set(cases.map(([row]) => row))]).toEqual(migrationRows.map((_, index) => index))
+  })
+
+  test('only a target that is known to run ends well, whatever else the hosts say', () => {
+    const powers = ['running', 'paused', 'off', 'stopping', 'suspended', 'crashed'] as const
+    const reasons = [
+      'booted',
+      'migrated',
+      'migrating',
+      'user',
+      'post-copy',
+      'post-copy failed',
+      'starting up',
+      'io error',
+      'unknown'
+    ]
+    const all: Side[] = ['silent', null]
+    for (const power of powers)
+      for (const reason of reasons) for (const job of [true, false]) all.push({ power, reason, job })
+    for (const source of all) {
+      for (const target of all) {
+        const { outcome } = outcomeOfMigration(source, target)
+        if (outcome !== 'at_target' && outcome !== 'at_target_source_left') continue
+        expect(target).toMatchObject({ power: expect.stringMatching(/running|paused/) })
+        // The source is known, and does not run.
+        expect(source).not.toBe('silent')
+        expect(source === null || (source !== 'silent' && source.power !== 'running')).toBe(true)
+      }
+    }
+  })
+})
+
+describe('vm.migrate', () => {
+  const move = { vm: uuidOf(1), to: 'h2' }
+  const onShared = { ...running, disks: [disk('nfs1', 'web1.qcow2')] }
+  const fleet = (vm: Partial<VmFacts> = onShared) =>
+    new Fleet()
+      .host('h1')
+      .host('h2')
+      .pool('h1', 'nfs1', { store: 'nfs1' })
+      .pool('h2', 'nfs1', { store: 'nfs1' })
+      .pool('h1', 'default')
+      .network('h2', 'lan')
+      .network('h2', 'idle', { active: false })
+      .vm(1, vm)
+
+  test.each<[string, Partial<VmFacts>, object, string]>([
+    ['a running VM on a shared store', onShared, {}, 'possible'],
+    ['a paused VM', { ...onShared, power: 'paused', reason: 'user' }, {}, 'possible'],
+    ['a VM that is there already', { ...onShared, activeOn: 'h2' }, {}, 'nothing_to_do'],
+    ['a VM that is off', { disks: [] }, {}, 'vm_not_running'],
+    ['a VM that shuts down', { ...onShared, power: 'stopping' }, {}, 'vm_not_running'],
+    ['a VM that another migration paused', { ...onShared, power: 'paused', reason: 'migrating' }, {}, 'vm_not_running'],
+    ["another manager's VM", { ...onShared, owner: 'foreign' }, {}, 'vm_foreign'],
+    ['a VM with snapshots', { ...onShared, snapshots: 2 }, {}, 'has_snapshots'],
+    ['a VM defined on the target', { ...onShared, elsewhere: { h2: 'defined' } }, {}, 'defined_on_target'],
+    ['a VM active on the target', { ...onShared, elsewhere: { h2: 'active' } }, {}, 'vm_active_elsewhere'],
+    ['a disk in a local store', { ...running, disks: [disk('h1/default', 'a')] }, {}, 'store_not_on_target'],
+    [
+      'a disk in a local store, copied',
+      { ...running, disks: [disk('h1/default', 'a')] },
+      { copyStorage: true },
+      'possible'
+    ],
+    ['a disk that both have, copied', onShared, { copyStorage: true }, 'copy_onto_itself'],
+    [
+      'a disk in no pool',
+      { ...running, disks: [disk('nfs1', 'a', { store: null, volume: null })] },
+      {},
+      'disk_in_no_pool'
+    ],
+    ['a block disk', { ...running, disks: [disk('nfs1', 'a', { kind: 'block' })] }, {}, 'block_disk'],
+    ['a network disk', { ...running, disks: [disk('nfs1', 'a', { kind: 'network' })] }, { unsafe: true }, 'block_disk'],
+    ['a shareable disk', { ...running, disks: [disk('nfs1', 'a', { shareable: true })] }, {}, 'shareable_disk'],
+    [
+      'a local image in a drive',
+      { ...running, disks: [disk('h1/default', 'cd.iso', { device: 'cdrom', readOnly: true })] },
+      {},
+      'local_image'
+    ],
+    [
+      'a shared image in a drive',
+      { ...running, disks: [disk('nfs1', 'cd.iso', { device: 'cdrom', readOnly: true })] },
+      {},
+      'possible'
+    ],
+    [
+      'an empty drive',
+      { ...running, disks: [disk('nfs1', '', { device: 'cdrom', kind: 'none', source: null, store: null })] },
+      {},
+      'possible'
+    ],
+    [
+      'a network that the target has',
+      { ...running, nics: [{ mac: '', kind: 'network', source: 'lan', model: null }] },
+      {},
+      'possible'
+    ],
+    [
+      'a network that the target lacks',
+      { ...running, nics: [{ mac: '', kind: 'network', source: 'dmz', model: null }] },
+      {},
+      'network_not_on_target'
+    ],
+    [
+      'a network that the target stopped',
+      { ...running, nics: [{ mac: '', kind: 'network', source: 'idle', model: null }] },
+      {},
+      'network_not_on_target'
+    ],
+    ['more memory than the target has', { ...onShared, maxMemoryMiB: 99_999 }, {}, 'does_not_fit']
+  ])('%s', (_, vm, more, verdict) => {
+    expect(code(vmMigrate.check({ ...move, ...more }, fleet(vm).queued()))).toBe(verdict)
+  })
+
+  test('needs the store at the same path and active, and says what it found', () => {
+    const moved = fleet().pool('h2', 'nfs1', { store: 'nfs1', target: '/mnt/nfs1' }).queued()
+    expect(vmMigrate.check(move, moved)).toMatchObject({
+      code: 'store_not_on_target',
+      message: expect.stringContaining('at /srv/nfs1 on h1 and at /mnt/nfs1 on h2')
+    })
+    const stopped = fleet().pool('h2', 'nfs1', { store: 'nfs1', active: false }).queued()
+    expect(vmMigrate.check(move, stopped)).toMatchObject({
+      code: 'store_not_on_target',
+      message: expect.stringContaining('is not active')
+    })
+  })
+
+  test('needs a target that is known, open, reachable for its peers and of the same kind', () => {
+    expect(code(vmMigrate.check({ ...move, to: 'h9' }, fleet().queued()))).toBe('host_not_found')
+    expect(code(vmMigrate.check(move, fleet().host('h2', { cordoned: true }).queued()))).toBe('host_cordoned')
+    expect(code(vmMigrate.check(move, fleet().host('h2', { peerUri: null }).queued()))).toBe('no_peer_uri')
+    expect(code(vmMigrate.check(move, fleet().host('h2', { arch: 'aarch64' }).queued()))).toBe('other_arch')
+    expect(code(vmMigrate.check(move, fleet().vm(2, { name: 'web1', home: 'h2' }).queued()))).toBe('name_taken')
+  })
+
+  test('an attempt that joins what an earlier one began is not refused for it', () => {
+    const half = { ...onShared, power: 'paused', reason: 'migrating', elsewhere: { h2: 'active' } } as const
+    expect(code(vmMigrate.check(move, fleet(half).queued()))).toBe('vm_not_running')
+    expect(code(vmMigrate.check(move, fleet(half).starting('h1')))).toBe('possible')
+  })
+
+  test('claims the VM, its storage and the target at once, and the host that it leaves as it starts', () => {
+    const hosts = (claims: { resource: string }[]) =>
+      claims
+        .map(({ resource }) => resource)
+        .filter((name) => name.startsWith('host/'))
+        .toSorted()
+    expect(hosts(vmMigrate.claims(move, fleet().queued()))).toEqual(['host/h2'])
+    expect(hosts(vmMigrate.claims(move, fleet().starting('h1')))).toEqual(['host/h1', 'host/h2'])
+    expect(vmMigrate.claims(move, fleet().queued())).toContainEqual({
+      resource: 'volume/nfs1/web1.qcow2',
+      mode: 'shared'
+    })
+  })
+
+  test('moves the home, so that a chain of moves can be queued', () => {
+    const before = fleet().queued()
+    const after = fleet().queued(
+      ...vmMigrate.effect(move, before).map((effect) => ({ task: 1, title: 'first', ...effect }))
+    )
+    expect(after.vm(uuidOf(1))).toMatchObject({ home: 'h2', activeOn: 'h2', power: 'running' })
+    expect(code(vmMigrate.check(move, after))).toBe('nothing_to_do')
+    expect(code(vmMigrate.check({ ...move, to: 'h1' }, after))).toBe('possible')
+    expect(vmMigrate.undo?.(move, before)).toEqual({ action: 'vm.migrate', args: { vm: uuidOf(1), to: 'h1' } })
+  })
+})
