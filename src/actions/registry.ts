@@ -1,13 +1,22 @@
 // All actions by name. API, CLI and web take schemas and help texts from here: adding an action is adding one file and a line.
 import type { Action } from './action.ts'
 import { hostAdd } from './host-add.ts'
+import { hostCheck } from './host-check.ts'
+import { hostCordon } from './host-cordon.ts'
+import { hostRefresh } from './host-refresh.ts'
+import { hostRemove } from './host-remove.ts'
+import { hostUncordon } from './host-uncordon.ts'
 import { poolCreate } from './pool-create.ts'
 import { poolDelete } from './pool-delete.ts'
 import { poolRefresh } from './pool-refresh.ts'
 import { poolStart } from './pool-start.ts'
 import { poolStop } from './pool-stop.ts'
+import { storeShare } from './store-share.ts'
 import { vmCreate } from './vm-create.ts'
 import { vmDelete } from './vm-delete.ts'
+import { vmMigrate } from './vm-migrate.ts'
+import { vmPause } from './vm-pause.ts'
+import { vmReboot } from './vm-reboot.ts'
 import { vmResume } from './vm-resume.ts'
 import { vmStart } from './vm-start.ts'
 import { vmStop } from './vm-stop.ts'
@@ -17,13 +26,22 @@ import { volumeResize } from './volume-resize.ts'
 
 const all: readonly Action[] = [
   hostAdd,
+  hostCheck,
+  hostCordon,
+  hostRefresh,
+  hostRemove,
+  hostUncordon,
   poolCreate,
   poolDelete,
   poolRefresh,
   poolStart,
   poolStop,
+  storeShare,
   vmCreate,
   vmDelete,
+  vmMigrate,
+  vmPause,
+  vmReboot,
   vmResume,
   vmStart,
   vmStop,

@@ -2,6 +2,7 @@
 // Absence is only what a host said; a host that cannot be asked leaves the question open.
 import type { JsonObject } from '../db/json.ts'
 import { HostError } from '../host/error.ts'
+import type { Host } from '../host/host.ts'
 import type { FleetState } from '../inventory/fleet-state.ts'
 import type { VmFacts } from '../inventory/facts.ts'
 import { resource } from '../model/resource.ts'
@@ -45,6 +46,14 @@ export const bindToVm = (uuid: string, state: FleetState): { host: string } | nu
 
 export const vmTitle = (verb: string, uuid: string, state: FleetState): string =>
   `${verb} ${state.vm(uuid)?.name ?? uuid}`
+
+/** The bound host and what it says of the VM; where nothing was bound, the host that the facts name. @throws HostError */
+export async function boundVm(ctx: ActionContext, uuid: string): Promise<{ host: Host; vm: ObservedVm | undefined }> {
+  const name = ctx.boundHost ?? hostOf(ctx.state.vm(uuid))
+  if (name === undefined) throw new HostError('unknown_host', '', `nobody knows where VM ${uuid} is`)
+  const host = ctx.host(name)
+  return { host, vm: await host.vm(uuid) }
+}
 
 export type Sightings = {
   seen: { host: string; vm: ObservedVm }[]
