@@ -63,13 +63,14 @@ export class FleetState {
     return folded ?? undefined
   }
 
+  // Stored JSON is taken for typed facts here and nowhere else: the inventory and the actions' effects write them typed.
   vm(uuid: string): VmFacts | undefined {
-    return this.#as<VmFacts>(resource.vm(uuid))
+    return this.facts(resource.vm(uuid)) as unknown as VmFacts | undefined
   }
 
   /** Every VM of that name, with its home; a fleet that was adopted may have several. */
   vmsNamed(name: string): VmFacts[] {
-    const byUuid = this.#as<VmNameFacts>(resource.vmName(name)) ?? {}
+    const byUuid = (this.facts(resource.vmName(name)) as unknown as VmNameFacts | undefined) ?? {}
     return Object.entries(byUuid)
       .filter(([, home]) => home !== null)
       .map(([uuid]) => this.vm(uuid))
@@ -77,28 +78,23 @@ export class FleetState {
   }
 
   host(name: string): HostFacts | undefined {
-    return this.#as<HostFacts>(resource.host(name))
+    return this.facts(resource.host(name)) as unknown as HostFacts | undefined
   }
 
   pool(host: string, pool: string): PoolFacts | undefined {
-    return this.#as<PoolFacts>(resource.pool(host, pool))
+    return this.facts(resource.pool(host, pool)) as unknown as PoolFacts | undefined
   }
 
   store(store: string): StoreFacts | undefined {
-    return this.#as<StoreFacts>(resource.store(store))
+    return this.facts(resource.store(store)) as unknown as StoreFacts | undefined
   }
 
   volume(store: string, volume: string): VolumeFacts | undefined {
-    return this.#as<VolumeFacts>(resource.volume(store, volume))
+    return this.facts(resource.volume(store, volume)) as unknown as VolumeFacts | undefined
   }
 
   network(host: string, network: string): NetworkFacts | undefined {
-    return this.#as<NetworkFacts>(resource.network(host, network))
-  }
-
-  // The one place where stored JSON is taken for typed facts: the inventory and the actions' effects write them typed.
-  #as<T>(subject: string): T | undefined {
-    return this.facts(subject) as unknown as T | undefined
+    return this.facts(resource.network(host, network)) as unknown as NetworkFacts | undefined
   }
 }
 

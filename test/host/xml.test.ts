@@ -1,3 +1,5 @@
+// What is written to hosts and read from them as XML, and what is refused before any host sees it.
+
 import { describe, expect, test } from 'vitest'
 import { readCapabilities } from '../../src/host/capabilities.ts'
 import { powerOf, readVmXml } from '../../src/host/observed-vm.ts'

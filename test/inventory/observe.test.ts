@@ -1,3 +1,5 @@
+// What hosts say becomes facts: whereabouts, homes, stores and who uses what, on a real PostgreSQL.
+
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { Database } from '../../src/db/open.ts'
 import type { HostFacts, PoolFacts, StoreFacts, VmFacts, VolumeFacts } from '../../src/inventory/facts.ts'

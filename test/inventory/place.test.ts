@@ -1,3 +1,5 @@
+// Placement: where a VM fits, why not elsewhere, and that no memory is promised twice.
+
 import { randomUUID } from 'node:crypto'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { Database } from '../../src/db/open.ts'
