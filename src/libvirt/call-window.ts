@@ -107,7 +107,10 @@ export class CallWindow {
       return new ConnectionError('not_sent', `${name} was not sent: ${message}`, { reason: reason ?? 'closed', cause })
     }
     if (signal?.aborted)
-      return new ConnectionError('not_sent', `${name} was not sent: aborted`, { reason: 'aborted', cause: signal.reason })
+      return new ConnectionError('not_sent', `${name} was not sent: aborted`, {
+        reason: 'aborted',
+        cause: signal.reason
+      })
     if (this.#queuedLive < this.#maxQueued || this.#sent.size < this.#size) return undefined
     return new ConnectionError('not_sent', `${name} was not sent: ${this.#queuedLive} calls are queued already`, {
       reason: 'queue_full'
@@ -143,7 +146,10 @@ export class CallWindow {
       this.#settle(entry)
       const what = error instanceof Error ? error.message : String(error)
       entry.reject(
-        new ConnectionError('not_sent', `${entry.name} was not sent: ${what}`, { reason: 'bad_arguments', cause: error })
+        new ConnectionError('not_sent', `${entry.name} was not sent: ${what}`, {
+          reason: 'bad_arguments',
+          cause: error
+        })
       )
     }
   }

@@ -35,7 +35,13 @@ export class OpenConnection extends Connection {
   readonly #target: string | CustomTarget
   readonly #options: ConnectOptions
 
-  constructor(...[transport, target, options]: [ConstructorParameters<typeof Connection>[0], string | CustomTarget, ConnectOptions]) {
+  constructor(
+    ...[transport, target, options]: [
+      ConstructorParameters<typeof Connection>[0],
+      string | CustomTarget,
+      ConnectOptions
+    ]
+  ) {
     super(transport, options)
     this.#target = target
     this.#options = options
@@ -108,8 +114,14 @@ async function authenticate(connection: OpenConnection): Promise<void> {
 }
 
 // A call's `unknown outcome` means here that there is no connection: nothing was asked of the host yet.
-async function connectError(error: unknown, connection: OpenConnection, signal: AbortSignal, timeoutMs: number): Promise<unknown> {
-  if (!(error instanceof ConnectionError) || (error.code !== 'not_sent' && error.code !== 'unknown_outcome')) return error
+async function connectError(
+  error: unknown,
+  connection: OpenConnection,
+  signal: AbortSignal,
+  timeoutMs: number
+): Promise<unknown> {
+  if (!(error instanceof ConnectionError) || (error.code !== 'not_sent' && error.code !== 'unknown_outcome'))
+    return error
   const why = await connection.closed
   const timedOut = signal.aborted && signal.reason instanceof Error && signal.reason.name === 'TimeoutError'
   const message = timedOut ? `no answer within ${timeoutMs} ms` : signal.aborted ? 'aborted by the caller' : why.message

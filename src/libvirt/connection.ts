@@ -11,7 +11,14 @@ import { type Frame, FrameSplitter } from './frame.ts'
 import { Keepalive, type KeepaliveOptions } from './keepalive.ts'
 import { Outgoing } from './outgoing.ts'
 import { type ArgsOf, decodeError, decodeReply, type ReplyOf } from './payload.ts'
-import { KeepaliveProcedure, keepaliveProgram, maxFrameBytes, MessageStatus, MessageType, remoteProgram } from './protocol.ts'
+import {
+  KeepaliveProcedure,
+  keepaliveProgram,
+  maxFrameBytes,
+  MessageStatus,
+  MessageType,
+  remoteProgram
+} from './protocol.ts'
 import type { Transport } from './transport.ts'
 import type { EventName, ProcedureName } from './wire.gen.ts'
 
@@ -67,12 +74,14 @@ export class Connection {
   constructor(transport: Transport, options: ConnectionOptions = {}) {
     this.address = transport.address
     this.#stream = transport.stream
-    this.#outgoing = new Outgoing(transport.stream)
+    this.#outgoing = new Outgoing(transport)
     this.#window = new CallWindow(options.window ?? 4, options.maxQueued ?? 1000)
     this.#events = new EventQueue({
       maxQueued: options.maxQueuedEvents ?? 10_000,
-      onError: options.onEventError ?? ((error, event) => process.emitWarning(`consumer of ${event}: ${String(error)}`)),
-      onLost: options.onEventsLost ?? ((count) => process.emitWarning(`${count} events of ${this.address} were dropped`))
+      onError:
+        options.onEventError ?? ((error, event) => process.emitWarning(`consumer of ${event}: ${String(error)}`)),
+      onLost:
+        options.onEventsLost ?? ((count) => process.emitWarning(`${count} events of ${this.address} were dropped`))
     })
     this.#registrations = new EventRegistrations(this)
     this.#splitter = new FrameSplitter(options.maxFrameBytes ?? maxFrameBytes)
@@ -212,7 +221,7 @@ export class Connection {
   #sayGoodbye(): void {
     this.#outgoing.call('CONNECT_CLOSE', {}, lastSerial)
     this.#outgoing.flush()
-    this.#stream.end()
+    void this.#outgoing.drained().then(() => this.#stream.end())
   }
 
   #listen(): void {
@@ -307,7 +316,10 @@ export class Connection {
     this.#streams.delete(frame.serial)
     if (frame.status === MessageStatus.ERROR) sink.failed(this.#refusal({ name }, frame))
     else if (frame.type === MessageType.STREAM) sink.finished()
-    else sink.failed(new ConnectionError('stream_failed', `${name}: a hole, which was not asked for`, { reason: 'protocol_error' }))
+    else
+      sink.failed(
+        new ConnectionError('stream_failed', `${name}: a hole, which was not asked for`, { reason: 'protocol_error' })
+      )
   }
 
   #link(name: ProcedureName, serial: number): StreamLink {

@@ -53,7 +53,12 @@ export async function openDataStream<Name extends StreamProcedure>(
   const own = await connection.sibling({ window: 1, serverPings: false })
   const incoming = new Incoming(options.highWaterBytes ?? 1_048_576)
   try {
-    const { reply, link } = await own.startStream(name, args, incoming, options.signal ? { signal: options.signal } : {})
+    const { reply, link } = await own.startStream(
+      name,
+      args,
+      incoming,
+      options.signal ? { signal: options.signal } : {}
+    )
     return new DataStream(own, name, reply, link, incoming, options.signal)
   } catch (error) {
     own.destroy()
@@ -196,7 +201,8 @@ export class DataStream<Reply = unknown> implements AsyncIterable<Buffer> {
     for (let at = 0; at < bytes.length; at += maxStreamPayloadBytes) {
       if (this.#incoming.error) throw this.#incoming.error
       if (this.#finishSent) throw new ConnectionError('stream_failed', `${this.#name}: write after finish`)
-      if (!this.#link.send(MessageStatus.CONTINUE, bytes.subarray(at, at + maxStreamPayloadBytes))) await this.#link.drained()
+      if (!this.#link.send(MessageStatus.CONTINUE, bytes.subarray(at, at + maxStreamPayloadBytes)))
+        await this.#link.drained()
     }
     if (this.#incoming.error) throw this.#incoming.error
   }

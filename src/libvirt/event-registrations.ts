@@ -59,10 +59,13 @@ export class EventRegistrations {
   }
 
   #registerWith(source: Exclude<EventSource, 'connection'>, eventID: number): Promise<{ callbackID: number }> {
-    if (source === 'domain') return this.#caller.call('CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY', { eventID, dom: null })
+    if (source === 'domain')
+      return this.#caller.call('CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY', { eventID, dom: null })
     if (source === 'network') return this.#caller.call('CONNECT_NETWORK_EVENT_REGISTER_ANY', { eventID, net: null })
-    if (source === 'storagePool') return this.#caller.call('CONNECT_STORAGE_POOL_EVENT_REGISTER_ANY', { eventID, pool: null })
-    if (source === 'nodeDevice') return this.#caller.call('CONNECT_NODE_DEVICE_EVENT_REGISTER_ANY', { eventID, dev: null })
+    if (source === 'storagePool')
+      return this.#caller.call('CONNECT_STORAGE_POOL_EVENT_REGISTER_ANY', { eventID, pool: null })
+    if (source === 'nodeDevice')
+      return this.#caller.call('CONNECT_NODE_DEVICE_EVENT_REGISTER_ANY', { eventID, dev: null })
     return this.#caller.call('CONNECT_SECRET_EVENT_REGISTER_ANY', { eventID, secret: null })
   }
 
@@ -72,8 +75,10 @@ export class EventRegistrations {
     try {
       if (source === 'domain') await this.#caller.call('CONNECT_DOMAIN_EVENT_CALLBACK_DEREGISTER_ANY', { callbackID })
       else if (source === 'network') await this.#caller.call('CONNECT_NETWORK_EVENT_DEREGISTER_ANY', { callbackID })
-      else if (source === 'storagePool') await this.#caller.call('CONNECT_STORAGE_POOL_EVENT_DEREGISTER_ANY', { callbackID })
-      else if (source === 'nodeDevice') await this.#caller.call('CONNECT_NODE_DEVICE_EVENT_DEREGISTER_ANY', { callbackID })
+      else if (source === 'storagePool')
+        await this.#caller.call('CONNECT_STORAGE_POOL_EVENT_DEREGISTER_ANY', { callbackID })
+      else if (source === 'nodeDevice')
+        await this.#caller.call('CONNECT_NODE_DEVICE_EVENT_DEREGISTER_ANY', { callbackID })
       else if (source === 'secret') await this.#caller.call('CONNECT_SECRET_EVENT_DEREGISTER_ANY', { callbackID })
       else await this.#caller.call('CONNECT_UNREGISTER_CLOSE_CALLBACK', {})
     } catch (error) {

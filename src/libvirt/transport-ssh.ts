@@ -19,7 +19,12 @@ export interface SshOptions {
 
 const stderrBytes = 4096
 
-export async function openSsh(uri: HostUri, options: SshOptions, readOnly: boolean, signal: AbortSignal): Promise<Transport> {
+export async function openSsh(
+  uri: HostUri,
+  options: SshOptions,
+  readOnly: boolean,
+  signal: AbortSignal
+): Promise<Transport> {
   const address = `ssh ${uri.user ? `${uri.user}@` : ''}${uri.host ?? ''}`
   const child = spawn(options.command ?? 'ssh', sshArgs(uri, options, readOnly), { stdio: 'pipe' })
   const stream = new Pipes(child)
@@ -32,7 +37,9 @@ export async function openSsh(uri: HostUri, options: SshOptions, readOnly: boole
     })
     return { stream, address }
   } catch (error) {
-    throw new ConnectionError('unreachable', `${address} cannot be started: ${asError(error).message}`, { cause: error })
+    throw new ConnectionError('unreachable', `${address} cannot be started: ${asError(error).message}`, {
+      cause: error
+    })
   } finally {
     signal.removeEventListener('abort', abort)
   }
@@ -74,7 +81,9 @@ class Pipes extends Duplex {
     child.stdout.on('data', (chunk: Buffer) => {
       if (!this.push(chunk)) child.stdout.pause()
     })
-    child.stderr.setEncoding('utf8').on('data', (text: string) => (this.#lastWords = (this.#lastWords + text).slice(-stderrBytes)))
+    child.stderr
+      .setEncoding('utf8')
+      .on('data', (text: string) => (this.#lastWords = (this.#lastWords + text).slice(-stderrBytes)))
     // A closed pipe is told by ssh's end, with its reason; and when ssh cannot be started nobody listens to us yet.
     for (const pipe of [child.stdin, child.stdout, child.stderr, this]) pipe.on('error', () => {})
     child.on('close', (code, killedBy) => this.#ended(code, killedBy))

@@ -36,7 +36,7 @@ export async function openTls(uri: HostUri, options: TlsOptions, signal: AbortSi
   try {
     if (signal.aborted) abort()
     await untilAccepted(socket, address)
-    return { stream: socket, address }
+    return { stream: socket, address, oneMessagePerWrite: true }
   } catch (error) {
     socket.destroy()
     throw error
@@ -71,7 +71,11 @@ async function untilAccepted(socket: TLSSocket, address: string): Promise<void> 
   const { promise, resolve, reject } = Promise.withResolvers<void>()
   let secured = false
   const refused = (cause?: unknown): void => {
-    const what = secured ? 'the host did not accept our certificate' : cause ? asError(cause).message : 'closed in the handshake'
+    const what = secured
+      ? 'the host did not accept our certificate'
+      : cause
+        ? asError(cause).message
+        : 'closed in the handshake'
     reject(new ConnectionError('not_trusted', `TLS with ${address} failed: ${what}`, { cause }))
   }
   const readable = (): void => {

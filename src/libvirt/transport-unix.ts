@@ -11,7 +11,9 @@ const defaultTcpPort = 16_509
 /** The socket that `uri` means: the one it names, else the driver's own daemon's, else libvirtd's. */
 export function socketPath(uri: HostUri, readOnly: boolean): string {
   if (uri.socket) return uri.socket
-  const folder = uri.name.endsWith('/session') ? `${process.env['XDG_RUNTIME_DIR'] ?? '/nonexistent'}/libvirt` : '/run/libvirt'
+  const folder = uri.name.endsWith('/session')
+    ? `${process.env['XDG_RUNTIME_DIR'] ?? '/nonexistent'}/libvirt`
+    : '/run/libvirt'
   const suffix = readOnly && folder === '/run/libvirt' ? 'sock-ro' : 'sock'
   const modular = `${folder}/virt${uri.driver}d-${suffix}`
   return existsSync(modular) ? modular : `${folder}/libvirt-${suffix}`
@@ -42,7 +44,9 @@ export async function connectSocket(options: NetConnectOpts, address: string, si
     })
     return socket
   } catch (error) {
-    throw new ConnectionError('unreachable', `${address} cannot be reached: ${asError(error).message}`, { cause: error })
+    throw new ConnectionError('unreachable', `${address} cannot be reached: ${asError(error).message}`, {
+      cause: error
+    })
   } finally {
     signal.removeEventListener('abort', abort)
     socket.removeAllListeners('connect').removeAllListeners('error')

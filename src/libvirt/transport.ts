@@ -6,6 +6,8 @@ export interface Transport {
   readonly stream: Duplex
   /** Where it goes, for messages. */
   readonly address: string
+  /** Messages must not be joined in one write (outgoing.ts says why). Default false. */
+  readonly oneMessagePerWrite?: boolean
 }
 
 /** Opens a transport; fails with ConnectionError. Called again for each connection to the same host. */

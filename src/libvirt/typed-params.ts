@@ -7,7 +7,9 @@ import type { TypedParam } from './wire.gen.ts'
 
 export type ParamValue = string | number | bigint | boolean
 /** A list is a parameter given several times, e.g. `migrate_disks`. */
-export type ParamObject = Readonly<Record<string, ParamValue | TypedParamValue | readonly (ParamValue | TypedParamValue)[] | undefined>>
+export type ParamObject = Readonly<
+  Record<string, ParamValue | TypedParamValue | readonly (ParamValue | TypedParamValue)[] | undefined>
+>
 
 /** Values whose type their JavaScript form does not tell. */
 export const typed = {

@@ -26,7 +26,8 @@ export interface HostUri {
   readonly text: string
 }
 
-const shapes = /^([a-z][a-z0-9]*)(?:\+([a-z0-9]+))?:\/\/(?:([^@/?#]*)@)?(\[[^\]]*\]|[^:/?#]*)(?::([^/?#]*))?(\/[^?#]*)?(?:\?([^#]*))?$/
+const shapes =
+  /^([a-z][a-z0-9]*)(?:\+([a-z0-9]+))?:\/\/(?:([^@/?#]*)@)?(\[[^\]]*\]|[^:/?#]*)(?::([^/?#]*))?(\/[^?#]*)?(?:\?([^#]*))?$/
 const hostNames = /^(?!-)[A-Za-z0-9._-]{1,253}$/
 const addresses6 = /^[0-9A-Fa-f:.]{2,45}(?:%[A-Za-z0-9]+)?$/
 const userNames = /^(?!-)[A-Za-z0-9._@\\-]{1,64}$/
@@ -74,13 +75,18 @@ function checkAuthority(
   port: string | undefined
 ): void {
   if (transport === 'unix') {
-    if (host !== null || user !== undefined || port !== undefined) throw bad(printable, 'a unix socket has no host, user or port')
+    if (host !== null || user !== undefined || port !== undefined)
+      throw bad(printable, 'a unix socket has no host, user or port')
     return
   }
   if (host === null) throw bad(printable, `transport ${transport} needs a host`)
   if (!(bracketed ? addresses6 : hostNames).test(host))
-    throw bad(printable, `${JSON.stringify(host)} is not a host name: letters, digits, dot, hyphen and underscore, not beginning with a hyphen`)
-  if (user !== undefined && transport !== 'ssh') throw bad(printable, `transport ${transport} has no user; the certificate names it`)
+    throw bad(
+      printable,
+      `${JSON.stringify(host)} is not a host name: letters, digits, dot, hyphen and underscore, not beginning with a hyphen`
+    )
+  if (user !== undefined && transport !== 'ssh')
+    throw bad(printable, `transport ${transport} has no user; the certificate names it`)
   if (user !== undefined && !userNames.test(user)) throw bad(printable, `${JSON.stringify(user)} is not a user name`)
   if (port !== undefined && (!/^[0-9]{1,5}$/.test(port) || Number(port) < 1 || Number(port) > 65_535))
     throw bad(printable, `${JSON.stringify(port)} is not a port`)
@@ -90,10 +96,14 @@ function parseParameters(printable: string, transport: TransportName, query: str
   const given = new Map<string, string>()
   for (const [key, value] of new URLSearchParams(query)) {
     if (!parameters[transport].includes(key))
-      throw bad(printable, `parameter ${JSON.stringify(key)} is not allowed; ${transport} has ${parameters[transport].join(', ')}`)
+      throw bad(
+        printable,
+        `parameter ${JSON.stringify(key)} is not allowed; ${transport} has ${parameters[transport].join(', ')}`
+      )
     if (given.has(key)) throw bad(printable, `parameter ${key} is given twice`)
     // eslint-disable-next-line no-control-regex -- control characters are what is looked for
-    if (value === '' || /[\u0000-\u001f\u007f]/.test(value)) throw bad(printable, `parameter ${key} is empty or has control characters`)
+    if (value === '' || /[\u0000-\u001f\u007f]/.test(value))
+      throw bad(printable, `parameter ${key} is empty or has control characters`)
     given.set(key, value)
   }
   return given

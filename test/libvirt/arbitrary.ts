@@ -33,7 +33,9 @@ const hyper = fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n })
 const uhyper = fc.bigInt({ min: 0n, max: 2n ** 64n - 1n })
 
 function string(): fc.Arbitrary<string> {
-  return fc.oneof(fc.string({ maxLength: 30 }), fc.string({ unit: 'grapheme', maxLength: 12 })).filter((text) => !text.includes('\0'))
+  return fc
+    .oneof(fc.string({ maxLength: 30 }), fc.string({ unit: 'grapheme', maxLength: 12 }))
+    .filter((text) => !text.includes('\0'))
 }
 
 function base(name: string): fc.Arbitrary<unknown> {
@@ -63,7 +65,8 @@ function base(name: string): fc.Arbitrary<unknown> {
 }
 
 function typedParamValue(): fc.Arbitrary<unknown> {
-  const value = (type: number, values: fc.Arbitrary<unknown>): fc.Arbitrary<unknown> => fc.record({ type: fc.constant(type), value: values })
+  const value = (type: number, values: fc.Arbitrary<unknown>): fc.Arbitrary<unknown> =>
+    fc.record({ type: fc.constant(type), value: values })
   return fc.oneof(
     value(1, int),
     value(2, uint),

@@ -23,12 +23,27 @@ export class CertificateAuthority {
     this.#name = name
     this.caFile = join(folder, `${name}.pem`)
     const usage = ['-addext', 'basicConstraints=critical,CA:TRUE', '-addext', 'keyUsage=critical,keyCertSign,cRLSign']
-    openssl('req', '-x509', ...newKey, '-days', '2', '-subj', `/CN=${name}`, ...usage, '-keyout', this.#at('ca-key'), '-out', this.caFile)
+    openssl(
+      'req',
+      '-x509',
+      ...newKey,
+      '-days',
+      '2',
+      '-subj',
+      `/CN=${name}`,
+      ...usage,
+      '-keyout',
+      this.#at('ca-key'),
+      '-out',
+      this.caFile
+    )
   }
 
   /** A certificate for `names`, e.g. `DNS:localhost,IP:127.0.0.1`. `expired` makes it end yesterday. */
   issue(who: string, names: string, options: { expired?: boolean } = {}): Credentials {
-    const [key, request, cert, extensions] = [`${who}-key`, `${who}-csr`, `${who}-cert`, `${who}-ext`].map((name) => this.#at(name))
+    const [key, request, cert, extensions] = [`${who}-key`, `${who}-csr`, `${who}-cert`, `${who}-ext`].map((name) =>
+      this.#at(name)
+    )
     openssl('req', ...newKey, '-subj', `/CN=${who}`, '-keyout', key!, '-out', request!)
     writeFileSync(
       extensions!,

@@ -35,7 +35,8 @@ test('replies find their calls in whatever order they come', async () => {
   const connection = await dial()
   const calls = [1, 2, 3, 4].map((flags) => connection.call('DOMAIN_GET_STATE', { dom, flags }))
   await callsSeen(7)
-  for (const [i, serial] of [...serials.entries()].toReversed()) fake.daemon.client.reply('DOMAIN_GET_STATE', serial, { state: i, reason: 0 })
+  for (const [i, serial] of [...serials.entries()].toReversed())
+    fake.daemon.client.reply('DOMAIN_GET_STATE', serial, { state: i, reason: 0 })
   expect(await Promise.all(calls)).toEqual([0, 1, 2, 3].map((state) => ({ state, reason: 0 })))
 })
 
@@ -71,7 +72,10 @@ test('an error code of a later libvirt is kept as a number', async () => {
 
 test('no more calls are on the wire than the window allows, and the rest follow', async () => {
   const waiting: (() => void)[] = []
-  fake.daemon.on('DOMAIN_GET_STATE', () => new Promise((resolve) => waiting.push(() => resolve({ state: 1, reason: 1 }))))
+  fake.daemon.on(
+    'DOMAIN_GET_STATE',
+    () => new Promise((resolve) => waiting.push(() => resolve({ state: 1, reason: 1 })))
+  )
   const connection = await dial()
   const calls = Array.from({ length: 20 }, () => connection.call('DOMAIN_GET_STATE', { dom, flags: 0 }))
   await callsSeen(3 + 4)
@@ -100,7 +104,11 @@ test('a lost connection ends sent calls as unknown and queued calls as not sent'
   await callsSeen(3 + 4)
   fake.daemon.client.socket.destroy()
   const errors = (await Promise.all(calls)) as ConnectionError[]
-  expect(errors.map((error) => error.code)).toEqual([...Array<string>(4).fill('unknown_outcome'), 'not_sent', 'not_sent'])
+  expect(errors.map((error) => error.code)).toEqual([
+    ...Array<string>(4).fill('unknown_outcome'),
+    'not_sent',
+    'not_sent'
+  ])
   expect(errors[0]!.message).toMatch(/DOMAIN_CREATE was sent and its outcome is unknown: .*closed the connection/)
   expect(await connection.closed).toMatchObject({ reason: 'closed_by_peer' })
   expect(await failure(connection.call('DOMAIN_CREATE', { dom }))).toMatchObject({ code: 'not_sent' })
@@ -125,7 +133,10 @@ test('a timeout after sending is an unknown outcome and keeps its place until th
   const calls = Array.from({ length: 4 }, () => failure(connection.call('DOMAIN_CREATE', { dom }, { timeoutMs: 30 })))
   for (const call of calls) expect(await call).toMatchObject({ code: 'unknown_outcome', reason: 'timeout' })
   expect(connection.inFlight).toBe(4)
-  expect(await failure(connection.call('CONNECT_GET_HOSTNAME', {}, { timeoutMs: 30 }))).toMatchObject({ code: 'not_sent', reason: 'timeout' })
+  expect(await failure(connection.call('CONNECT_GET_HOSTNAME', {}, { timeoutMs: 30 }))).toMatchObject({
+    code: 'not_sent',
+    reason: 'timeout'
+  })
   const next = connection.call('CONNECT_GET_HOSTNAME', {})
   waiting[0]!()
   expect(await next).toEqual({ hostname: 'fake' })
@@ -139,9 +150,15 @@ test('an aborted call is unknown when sent, not sent when queued or aborted befo
   const queued = failure(connection.call('DOMAIN_CREATE', { dom }, { signal: controller.signal }))
   await callsSeen(4)
   controller.abort(new Error('cancelled by the operator'))
-  expect(await sent).toMatchObject({ code: 'unknown_outcome', reason: 'aborted', cause: { message: 'cancelled by the operator' } })
+  expect(await sent).toMatchObject({
+    code: 'unknown_outcome',
+    reason: 'aborted',
+    cause: { message: 'cancelled by the operator' }
+  })
   expect(await queued).toMatchObject({ code: 'not_sent', reason: 'aborted' })
-  expect(await failure(connection.call('DOMAIN_CREATE', { dom }, { signal: controller.signal }))).toMatchObject({ code: 'not_sent' })
+  expect(await failure(connection.call('DOMAIN_CREATE', { dom }, { signal: controller.signal }))).toMatchObject({
+    code: 'not_sent'
+  })
   expect(fake.daemon.client.calls.length).toBe(4)
 })
 
@@ -163,7 +180,10 @@ test('an answer that cannot be read is an unknown outcome, and the connection go
     return hang
   })
   const connection = await dial()
-  expect(await failure(connection.call('DOMAIN_GET_STATE', { dom, flags: 0 }))).toMatchObject({ code: 'unknown_outcome', reason: 'bad_reply' })
+  expect(await failure(connection.call('DOMAIN_GET_STATE', { dom, flags: 0 }))).toMatchObject({
+    code: 'unknown_outcome',
+    reason: 'bad_reply'
+  })
   expect(await connection.call('CONNECT_GET_HOSTNAME', {})).toEqual({ hostname: 'fake' })
 })
 
@@ -193,7 +213,10 @@ test('closing lets calls on the wire end, sends no queued ones, says goodbye, an
   await callsSeen(4)
   const closed = [connection.close(), connection.close()]
   expect(await queued).toMatchObject({ code: 'not_sent', reason: 'closed' })
-  expect(await failure(connection.call('CONNECT_GET_HOSTNAME', {}))).toMatchObject({ code: 'not_sent', reason: 'closed' })
+  expect(await failure(connection.call('CONNECT_GET_HOSTNAME', {}))).toMatchObject({
+    code: 'not_sent',
+    reason: 'closed'
+  })
   answer()
   expect(await sent).toEqual({})
   expect(await Promise.all(closed)).toMatchObject([{ reason: 'closed' }, { reason: 'closed' }])

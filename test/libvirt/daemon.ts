@@ -2,8 +2,17 @@
 // temporary folder, so that it touches nothing of the machine's. It ends with us, and by itself when nobody has used it for a minute.
 
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
-import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { createConnection } from 'node:net'
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync
+} from 'node:fs'
+import { createConnection, type NetConnectOpts } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
@@ -62,14 +71,25 @@ export class LibvirtDaemon {
       listen_tls: 0,
       ...options.config
     }
-    const lines = Object.entries(config).map(([key, value]) => `${key} = ${typeof value === 'number' ? value : `"${value.replace('{folder}', folder)}"`}\n`)
+    const lines = Object.entries(config).map(
+      ([key, value]) => `${key} = ${typeof value === 'number' ? value : `"${value.replace('{folder}', folder)}"`}\n`
+    )
     writeFileSync(at('libvirtd.conf'), lines.join(''))
     rmSync(at('run/libvirt/libvirt-sock'), { force: true })
     for (const [name, source] of Object.entries(options.files ?? {})) {
       copyFileSync(source, at(name))
       chmodSync(at(name), 0o644)
     }
-    const daemon = ['libvirtd', '-t', '60', '-f', at('libvirtd.conf'), '-p', at('pid'), ...(options.listen ? ['-l'] : [])]
+    const daemon = [
+      'libvirtd',
+      '-t',
+      '60',
+      '-f',
+      at('libvirtd.conf'),
+      '-p',
+      at('pid'),
+      ...(options.listen ? ['-l'] : [])
+    ]
     const asNobody = process.getuid?.() === 0 ? ['unshare', '--user', '--map-user=65534', '--map-group=65534'] : []
     const command = [...asNobody, 'setpriv', '--pdeathsig', 'TERM', ...daemon]
     const child = spawn(command[0]!, command.slice(1), { stdio: 'ignore', env: environment(folder) })
@@ -111,19 +131,26 @@ export class LibvirtDaemon {
   async #untilListening(): Promise<void> {
     let ended = false
     void this.#exited.then(() => (ended = true))
-    while (!(await canConnect(this.socketPath))) {
+    await untilListening({ path: this.socketPath }, () => {
       if (ended) throw new Error(`libvirtd ended at its start: ${this.log()}`)
-      await new Promise((resolve) => setTimeout(resolve, 5))
-    }
+    })
   }
 }
 
-function canConnect(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = createConnection(path)
-    socket.once('connect', () => resolve(true)).once('error', () => resolve(false))
-    socket.once('connect', () => socket.destroy())
-  })
+/** Resolves when something accepts connections there; `check` may throw before each try. */
+export async function untilListening(where: NetConnectOpts, check: () => void = () => {}): Promise<void> {
+  for (;;) {
+    check()
+    const accepted = await new Promise<boolean>((resolve) => {
+      const socket = createConnection(where, () => {
+        socket.destroy()
+        resolve(true)
+      })
+      socket.once('error', () => resolve(false))
+    })
+    if (accepted) return
+    await new Promise((resolve) => setTimeout(resolve, 5))
+  }
 }
 
 function environment(folder: string): NodeJS.ProcessEnv {

@@ -39,7 +39,10 @@ test('a consumer that throws or rejects hinders neither replies nor other consum
   expect(await connection.call('CONNECT_GET_HOSTNAME', {})).toEqual({ hostname: 'fake' })
   await until(() => seen.length === 2 && errors.length === 4)
   expect(new Set(errors.map(String))).toEqual(
-    new Set(['Error: consumer,DOMAIN_EVENT_CALLBACK_LIFECYCLE', 'Error: async consumer,DOMAIN_EVENT_CALLBACK_LIFECYCLE'])
+    new Set([
+      'Error: consumer,DOMAIN_EVENT_CALLBACK_LIFECYCLE',
+      'Error: async consumer,DOMAIN_EVENT_CALLBACK_LIFECYCLE'
+    ])
   )
 })
 
@@ -90,7 +93,10 @@ test('the host is told once a kind, however many listen, and again when the last
   expect(names().filter((name) => name.includes('EVENT'))).toEqual(['CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY'])
   await offs[1]!()
   await offs[1]!()
-  expect(fake.daemon.client.calls.at(-1)).toEqual({ name: 'CONNECT_DOMAIN_EVENT_CALLBACK_DEREGISTER_ANY', args: { callbackID: 7 } })
+  expect(fake.daemon.client.calls.at(-1)).toEqual({
+    name: 'CONNECT_DOMAIN_EVENT_CALLBACK_DEREGISTER_ANY',
+    args: { callbackID: 7 }
+  })
   expect(names().filter((name) => name.includes('DEREGISTER'))).toHaveLength(1)
 })
 
@@ -113,7 +119,9 @@ test('a kind that the host does not have is refused, and may be tried again', as
     return hang
   })
   const connection = await fake.dial()
-  expect(await failure(connection.on('DOMAIN_EVENT_NIC_MAC_CHANGE', () => {}))).toMatchObject({ code: ErrorCode.INVALID_ARG })
+  expect(await failure(connection.on('DOMAIN_EVENT_NIC_MAC_CHANGE', () => {}))).toMatchObject({
+    code: ErrorCode.INVALID_ARG
+  })
   fake.daemon.on('CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY', () => ({ callbackID: 9 }))
   await connection.on('DOMAIN_EVENT_NIC_MAC_CHANGE', () => {})
 })

@@ -7,7 +7,15 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { remoteErrorOf } from '../../src/libvirt/errors.ts'
 import { encodeFrame, type Frame, FrameSplitter } from '../../src/libvirt/frame.ts'
-import { type ArgsOf, type Call, decodeCall, encodeError, encodeEvent, encodeReply, type ReplyOf } from '../../src/libvirt/payload.ts'
+import {
+  type ArgsOf,
+  type Call,
+  decodeCall,
+  encodeError,
+  encodeEvent,
+  encodeReply,
+  type ReplyOf
+} from '../../src/libvirt/payload.ts'
 import {
   KeepaliveProcedure,
   keepaliveProgram,

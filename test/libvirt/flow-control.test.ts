@@ -66,7 +66,10 @@ test('a silent peer is given up after the count of unanswered pings, and not bef
   const silent = await FakeDaemon.start({ answerPings: false })
   try {
     const connection = await connect(silent.uri, { keepalive: { intervalMs: 20, count: 4 } })
-    expect(await connection.closed).toMatchObject({ reason: 'keepalive_timeout', message: expect.stringContaining('0.1 s') as string })
+    expect(await connection.closed).toMatchObject({
+      reason: 'keepalive_timeout',
+      message: expect.stringContaining('0.1 s') as string
+    })
     expect(silent.client.pings).toBe(4)
   } finally {
     await silent.stop()

@@ -38,8 +38,14 @@ function corpus(): Buffer[] {
       }
       const procedure = procedures[name as ProcedureName].number
       return kind === 'args'
-        ? encodeFrame({ ...header, type: MessageType.CALL, procedure }, encodeArgs(name as ProcedureName, value as never))
-        : encodeFrame({ ...header, type: MessageType.REPLY, procedure }, encodeReply(name as ProcedureName, value as never))
+        ? encodeFrame(
+            { ...header, type: MessageType.CALL, procedure },
+            encodeArgs(name as ProcedureName, value as never)
+          )
+        : encodeFrame(
+            { ...header, type: MessageType.REPLY, procedure },
+            encodeReply(name as ProcedureName, value as never)
+          )
     })
   )
   const errors = fc.sample(remoteErrors, { seed, numRuns: 50 }).map((error) => {
@@ -59,7 +65,11 @@ const damages = fc.array(
   fc.record<Damage>({
     at: fc.nat(4096),
     how: fc.constantFrom('flip', 'word', 'cut', 'insert', 'repeat'),
-    value: fc.oneof(fc.nat(255), fc.constantFrom(0, 1, 0x7fffffff, 0x80000000, 0xffffffff, 16_384, 4_194_304), fc.nat(0xffffffff))
+    value: fc.oneof(
+      fc.nat(255),
+      fc.constantFrom(0, 1, 0x7fffffff, 0x80000000, 0xffffffff, 16_384, 4_194_304),
+      fc.nat(0xffffffff)
+    )
   }),
   { maxLength: 4 }
 )
@@ -72,7 +82,8 @@ function damage(frame: Buffer, all: readonly Damage[]): Buffer {
     if (how === 'flip' && bytes.length > 0) bytes[place] = bytes[place]! ^ (1 << (value & 7))
     else if (how === 'word' && word + 4 <= bytes.length) bytes.writeUInt32BE(value >>> 0, word)
     else if (how === 'cut') bytes = bytes.subarray(0, place)
-    else if (how === 'insert') bytes = Buffer.concat([bytes.subarray(0, place), Buffer.alloc(4, value & 255), bytes.subarray(place)])
+    else if (how === 'insert')
+      bytes = Buffer.concat([bytes.subarray(0, place), Buffer.alloc(4, value & 255), bytes.subarray(place)])
     else if (how === 'repeat') bytes = Buffer.concat([bytes, bytes.subarray(place)])
   }
   return bytes
@@ -144,7 +155,10 @@ test('lengths and counts on the peer’s word alone allocate nothing', () => {
 
 test('a frame that arrives byte by byte takes no more than twice its bytes', () => {
   const splitter = new FrameSplitter()
-  const frame = encodeFrame({ program: 1, version: 1, procedure: 1, type: 1, serial: 1, status: 0 }, Buffer.alloc(300_000))
+  const frame = encodeFrame(
+    { program: 1, version: 1, procedure: 1, type: 1, serial: 1, status: 0 },
+    Buffer.alloc(300_000)
+  )
   let seen = 0
   const before = process.memoryUsage().arrayBuffers
   for (let at = 0; at < frame.length; at++) splitter.push(frame.subarray(at, at + 1), () => seen++)

@@ -2,14 +2,14 @@
 
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { chmodSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { type AddressInfo, createConnection, createServer } from 'node:net'
+import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { connect, type OpenConnection } from '../../src/libvirt/connect.ts'
 import type { ConnectionError } from '../../src/libvirt/errors.ts'
 import { failure } from './client.ts'
-import { LibvirtDaemon, whyNoDaemon } from './daemon.ts'
+import { LibvirtDaemon, untilListening, whyNoDaemon } from './daemon.ts'
 
 const skip = whyNoDaemon(['libvirtd', 'unshare', 'setpriv', 'sshd', 'ssh', 'ssh-keygen', 'virt-ssh-helper'])
 
@@ -23,9 +23,13 @@ describe.skipIf(skip !== undefined)(`ssh (${skip ?? 'with sshd and libvirtd'})`,
     folder = mkdtempSync(join(tmpdir(), 'libvirt-ssh-'))
     daemon = await LibvirtDaemon.start()
     port = await freePort()
-    for (const key of ['host', 'ours', 'strange']) execFileSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', join(folder, key)])
+    for (const key of ['host', 'ours', 'strange'])
+      execFileSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', join(folder, key)])
     execFileSync('cp', [join(folder, 'ours.pub'), join(folder, 'authorized')])
-    writeFileSync(join(folder, 'known'), `[127.0.0.1]:${port} ${execFileSync('cat', [join(folder, 'host.pub')]).toString()}`)
+    writeFileSync(
+      join(folder, 'known'),
+      `[127.0.0.1]:${port} ${execFileSync('cat', [join(folder, 'host.pub')]).toString()}`
+    )
     writeFileSync(join(folder, 'unknown'), '')
     writeFileSync(
       join(folder, 'sshd_config'),
@@ -46,10 +50,26 @@ describe.skipIf(skip !== undefined)(`ssh (${skip ?? 'with sshd and libvirtd'})`,
     const server = ['/usr/sbin/sshd', '/usr/bin/sshd'].find((path) => existsSync(path))!
     // virt-ssh-helper knows only the usual places: for root /run/libvirt, which is ours in a mount namespace of sshd's own.
     const places = `mount -t tmpfs tmpfs /run && mkdir -m 755 /run/sshd /run/libvirt && mount --bind "$0" /run/libvirt && exec "$@"`
-    const inNamespace = ['unshare', '--mount', '--propagation', 'private', 'sh', '-c', places, join(daemon.folder, 'run/libvirt')]
-    const command = [...(process.getuid?.() === 0 ? inNamespace : []), server, '-D', '-e', '-f', join(folder, 'sshd_config')]
+    const inNamespace = [
+      'unshare',
+      '--mount',
+      '--propagation',
+      'private',
+      'sh',
+      '-c',
+      places,
+      join(daemon.folder, 'run/libvirt')
+    ]
+    const command = [
+      ...(process.getuid?.() === 0 ? inNamespace : []),
+      server,
+      '-D',
+      '-e',
+      '-f',
+      join(folder, 'sshd_config')
+    ]
     sshd = spawn(command[0]!, command.slice(1), { stdio: 'ignore' })
-    await listening(port)
+    await untilListening({ port, host: '127.0.0.1' })
   }, 30_000)
 
   afterAll(async () => {
@@ -61,7 +81,9 @@ describe.skipIf(skip !== undefined)(`ssh (${skip ?? 'with sshd and libvirtd'})`,
   // Not root: the daemon of a `session` is in XDG_RUNTIME_DIR. The secrets' driver opens at once.
   const dial = (key: string, known: string): Promise<OpenConnection> => {
     const files = `keyfile=${join(folder, key)}&known_hosts=${join(folder, known)}`
-    return connect(`secret+ssh://${userInfo().username}@127.0.0.1:${port}/session?${files}`, { ssh: { args: ['-F', 'none'] } })
+    return connect(`secret+ssh://${userInfo().username}@127.0.0.1:${port}/session?${files}`, {
+      ssh: { args: ['-F', 'none'] }
+    })
   }
 
   test('a daemon is called through ssh, many calls at once, and ssh ends with the connection', async () => {
@@ -84,13 +106,16 @@ describe.skipIf(skip !== undefined)(`ssh (${skip ?? 'with sshd and libvirtd'})`,
   })
 
   test('ssh’s death in mid-call leaves an unknown outcome', async () => {
-    const script = program('bridge.sh', `exec node -e '
+    const script = program(
+      'bridge.sh',
+      `exec node -e '
       const { createConnection } = require("node:net")
       const socket = createConnection(process.env.TEST_SOCKET)
       process.stdin.pipe(socket).pipe(process.stdout)
       let replies = 0
       socket.on("data", () => { if (++replies === 4) process.kill(process.pid, "SIGKILL") })
-    '`)
+    '`
+    )
     process.env['TEST_SOCKET'] = daemon.socketPath
     const connection = await connect('test+ssh://h1/default', { ssh: { command: script }, serverPings: true })
     const call = failure(connection.call('CONNECT_GET_HOSTNAME', {}))
@@ -98,7 +123,9 @@ describe.skipIf(skip !== undefined)(`ssh (${skip ?? 'with sshd and libvirtd'})`,
     const outcome = await call
     const next = await failure(connection.call('CONNECT_GET_HOSTNAME', {}))
     expect([outcome, next].filter(Boolean)).not.toHaveLength(0)
-    expect(await connection.closed).toMatchObject({ reason: expect.stringMatching(/socket_error|closed_by_peer/) as string })
+    expect(await connection.closed).toMatchObject({
+      reason: expect.stringMatching(/socket_error|closed_by_peer/) as string
+    })
   })
 
   test('a program that fails says why; one that is not there cannot be started', async () => {
@@ -126,16 +153,4 @@ async function freePort(): Promise<number> {
   const { port } = server.address() as AddressInfo
   await new Promise<void>((resolve) => void server.close(() => resolve()))
   return port
-}
-
-async function listening(port: number): Promise<void> {
-  for (;;) {
-    const ready = await new Promise<boolean>((resolve) => {
-      const socket = createConnection(port, '127.0.0.1')
-      socket.once('connect', () => resolve(true)).once('error', () => resolve(false))
-      socket.once('connect', () => socket.destroy())
-    })
-    if (ready) return
-    await new Promise((resolve) => setTimeout(resolve, 10))
-  }
 }

@@ -4,11 +4,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createServer, type TlsOptions as ServerOptions, type TLSSocket } from 'node:tls'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { connect, type OpenConnection } from '../../src/libvirt/connect.ts'
+import { connect, type ConnectOptions, type OpenConnection } from '../../src/libvirt/connect.ts'
 import type { ConnectionError } from '../../src/libvirt/errors.ts'
 import { CertificateAuthority, type Credentials, pem } from './certificates.ts'
 import { failure } from './client.ts'
-import { LibvirtDaemon, whyNoDaemon } from './daemon.ts'
+import { LibvirtDaemon, untilListening, whyNoDaemon } from './daemon.ts'
 
 const skip = whyNoDaemon(['libvirtd', 'unshare', 'setpriv', 'openssl'])
 
@@ -40,6 +40,7 @@ describe.skipIf(skip !== undefined)(`TLS (${skip ?? 'with libvirtd'})`, () => {
         key_file: '{folder}/key.pem'
       }
     })
+    await untilListening({ port, host: '127.0.0.1' })
   }, 30_000)
 
   afterAll(async () => {
@@ -47,17 +48,29 @@ describe.skipIf(skip !== undefined)(`TLS (${skip ?? 'with libvirtd'})`, () => {
     rmSync(folder, { recursive: true })
   })
 
-  const dial = (tls: object, host = '127.0.0.1'): Promise<OpenConnection> =>
-    connect(`test+tls://${host}:${port}/default`, { tls: { ...pem(ours), ...tls }, connectTimeoutMs: 5000 })
+  const dial = (tls: object, host = '127.0.0.1', options: ConnectOptions = {}): Promise<OpenConnection> =>
+    connect(`test+tls://${host}:${port}/default`, { tls: { ...pem(ours), ...tls }, connectTimeoutMs: 5000, ...options })
 
   test('with certificates on both sides a real daemon is called', async () => {
     for (const host of ['127.0.0.1', 'localhost']) {
       const connection = await dial({}, host)
       expect(await connection.call('CONNECT_GET_TYPE', {})).toEqual({ type: 'TEST' })
-      const answers = await Promise.all(Array.from({ length: 100 }, () => connection.call('CONNECT_GET_CAPABILITIES', {})))
+      const answers = await Promise.all(
+        Array.from({ length: 100 }, () => connection.call('CONNECT_GET_CAPABILITIES', {}))
+      )
       expect(new Set(answers.map(({ capabilities }) => capabilities)).size).toBe(1)
       await connection.close()
     }
+  })
+
+  // Two messages in one TLS record: libvirtd would take the first and not look for the second before something else arrives.
+  test('calls made at once do not wait for each other', async () => {
+    const connection = await dial({}, '127.0.0.1', { keepalive: false, serverPings: false })
+    for (let round = 0; round < 50; round++)
+      await Promise.all(
+        Array.from({ length: 40 }, () => connection.call('CONNECT_GET_CAPABILITIES', {}, { timeoutMs: 5000 }))
+      )
+    await connection.close()
   })
 
   test('a certificate of a stranger’s is refused by the daemon after the handshake, and that is said', async () => {
@@ -99,30 +112,52 @@ describe.skipIf(skip !== undefined)(`TLS (${skip ?? 'with libvirtd'})`, () => {
       failure(connect(`test+tls://127.0.0.1:${at}/default`, { tls: pem(ours), connectTimeoutMs: 2000 }))
 
     test('accepts with another byte: not trusted', () =>
-      withServer({}, (socket) => void socket.end(Buffer.from([0])), async (at) => {
-        expect(await dialPort(at)).toMatchObject({ code: 'not_trusted' })
-      }))
+      withServer(
+        {},
+        (socket) => void socket.end(Buffer.from([0])),
+        async (at) => {
+          expect(await dialPort(at)).toMatchObject({ code: 'not_trusted' })
+        }
+      ))
 
     test('closes without a byte: not trusted', () =>
-      withServer({}, (socket) => void socket.end(), async (at) => {
-        expect(await dialPort(at)).toMatchObject({ code: 'not_trusted' })
-      }))
+      withServer(
+        {},
+        (socket) => void socket.end(),
+        async (at) => {
+          expect(await dialPort(at)).toMatchObject({ code: 'not_trusted' })
+        }
+      ))
 
     test('has an expired certificate: not trusted', () =>
-      withServer(pem(authority.issue('old', 'IP:127.0.0.1', { expired: true })), () => {}, async (at) => {
-        expect(await dialPort(at)).toMatchObject({ code: 'not_trusted', cause: { code: 'CERT_HAS_EXPIRED' } })
-      }))
+      withServer(
+        pem(authority.issue('old', 'IP:127.0.0.1', { expired: true })),
+        () => {},
+        async (at) => {
+          expect(await dialPort(at)).toMatchObject({ code: 'not_trusted', cause: { code: 'CERT_HAS_EXPIRED' } })
+        }
+      ))
 
     test('speaks TLS 1.1 only: not trusted', () =>
-      withServer({ minVersion: 'TLSv1', maxVersion: 'TLSv1.1', ciphers: 'DEFAULT@SECLEVEL=0' }, () => {}, async (at) => {
-        expect(await dialPort(at)).toMatchObject({ code: 'not_trusted' })
-      }))
+      withServer(
+        { minVersion: 'TLSv1', maxVersion: 'TLSv1.1', ciphers: 'DEFAULT@SECLEVEL=0' },
+        () => {},
+        async (at) => {
+          expect(await dialPort(at)).toMatchObject({ code: 'not_trusted' })
+        }
+      ))
 
     test('says nothing at all: given up in time', () =>
-      withServer({}, () => {}, async (at) => {
-        const error = await failure(connect(`test+tls://127.0.0.1:${at}/default`, { tls: pem(ours), connectTimeoutMs: 200 }))
-        expect(error).toMatchObject({ name: 'ConnectionError' })
-      }))
+      withServer(
+        {},
+        () => {},
+        async (at) => {
+          const error = await failure(
+            connect(`test+tls://127.0.0.1:${at}/default`, { tls: pem(ours), connectTimeoutMs: 200 })
+          )
+          expect(error).toMatchObject({ name: 'ConnectionError' })
+        }
+      ))
 
     test('speaks no TLS: not trusted', () =>
       used(

@@ -11,10 +11,16 @@ test('addresses of every form are understood', () => {
     ['test+unix:///default?socket=/tmp/s', { transport: 'unix', name: 'test:///default', socket: '/tmp/s' }],
     ['qemu+unix:///system?socket=/run/h%201/sock', { transport: 'unix', socket: '/run/h 1/sock' }],
     ['qemu://h1/system', { transport: 'tls', host: 'h1', port: null, name: 'qemu:///system' }],
-    ['qemu+tls://h1.example.org:16515/system?pkipath=/etc/p', { transport: 'tls', host: 'h1.example.org', port: 16_515, pkiPath: '/etc/p' }],
+    [
+      'qemu+tls://h1.example.org:16515/system?pkipath=/etc/p',
+      { transport: 'tls', host: 'h1.example.org', port: 16_515, pkiPath: '/etc/p' }
+    ],
     ['qemu+tls://[::1]:16514/system', { transport: 'tls', host: '::1', port: 16_514 }],
     ['qemu+tls://10.0.0.1/system', { host: '10.0.0.1' }],
-    ['qemu+ssh://root@h1:2222/system?keyfile=/k&known_hosts=/kh', { transport: 'ssh', user: 'root', host: 'h1', port: 2222, keyFile: '/k', knownHosts: '/kh' }],
+    [
+      'qemu+ssh://root@h1:2222/system?keyfile=/k&known_hosts=/kh',
+      { transport: 'ssh', user: 'root', host: 'h1', port: 2222, keyFile: '/k', knownHosts: '/kh' }
+    ],
     ['qemu+ssh://h1/session?name=qemu:///system', { transport: 'ssh', name: 'qemu:///system' }],
     ['qemu+tcp://127.0.0.1/system', { transport: 'tcp', host: '127.0.0.1' }]
   ]
@@ -60,7 +66,9 @@ test('what is no address, or not safe to follow, is refused with the reason and 
 
 test('plain TCP is refused unless allowed outright', async () => {
   await expect(connect('qemu+tcp://127.0.0.1:1/system')).rejects.toMatchObject({ code: 'bad_uri' })
-  await expect(connect('qemu+tcp://127.0.0.1:1/system', { allowPlaintext: true })).rejects.toMatchObject({ code: 'unreachable' })
+  await expect(connect('qemu+tcp://127.0.0.1:1/system', { allowPlaintext: true })).rejects.toMatchObject({
+    code: 'unreachable'
+  })
 })
 
 test('ssh gets the host after --, and the far shell single-quoted words', () => {

@@ -39,7 +39,12 @@ test('characters take four bytes each: NODE_GET_INFO is 128 bytes of model, a hy
 })
 
 test('a lifecycle event carries its callback before the domain', () => {
-  const message = { callbackID: 2, dom: { name: 'a', uuid: '0de8b054-a966-4bd5-892c-5e1f07edcb37', id: 7 }, event: 4, detail: 0 }
+  const message = {
+    callbackID: 2,
+    dom: { name: 'a', uuid: '0de8b054-a966-4bd5-892c-5e1f07edcb37', id: 7 },
+    event: 4,
+    detail: 0
+  }
   const bytes = hex('00000002 00000001 61000000 0de8b054a9664bd5892c5e1f07edcb37 00000007 00000004 00000000')
   expect(encodeEvent('DOMAIN_EVENT_CALLBACK_LIFECYCLE', message)).toEqual(bytes)
   expect(decodeHostEvent(318, bytes)).toEqual({ name: 'DOMAIN_EVENT_CALLBACK_LIFECYCLE', message })
@@ -62,7 +67,14 @@ test('typed parameters carry name, type and value', () => {
 })
 
 test('a frame is its length, six header words and the payload, however the bytes arrive', () => {
-  const header = { program: remoteProgram, version: remoteVersion, procedure: 66, type: MessageType.CALL, serial: 1, status: MessageStatus.OK }
+  const header = {
+    program: remoteProgram,
+    version: remoteVersion,
+    procedure: 66,
+    type: MessageType.CALL,
+    serial: 1,
+    status: MessageStatus.OK
+  }
   const bytes = hex('00000020 20008086 00000001 00000042 00000000 00000001 00000000 cafebabe')
   expect(encodeFrame(header, hex('cafebabe'))).toEqual(bytes)
   for (let size = 1; size <= bytes.length * 2; size++) {
@@ -70,8 +82,13 @@ test('a frame is its length, six header words and the payload, however the bytes
     const splitter = new FrameSplitter()
     const twice = Buffer.concat([bytes, bytes])
     for (let at = 0; at < twice.length; at += size)
-      splitter.push(twice.subarray(at, at + size), (frame) => seen.push({ ...frame, payload: frame.payload.toString('hex') }))
-    expect(seen).toEqual([{ ...header, payload: 'cafebabe' }, { ...header, payload: 'cafebabe' }])
+      splitter.push(twice.subarray(at, at + size), (frame) =>
+        seen.push({ ...frame, payload: frame.payload.toString('hex') })
+      )
+    expect(seen).toEqual([
+      { ...header, payload: 'cafebabe' },
+      { ...header, payload: 'cafebabe' }
+    ])
     expect(splitter.pendingBytes).toBe(0)
   }
 })

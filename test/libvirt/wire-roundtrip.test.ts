@@ -17,7 +17,9 @@ import { type Payload, payloads, remoteErrors } from './arbitrary.ts'
 
 function encodePayload({ kind, name }: Payload, value: object): Buffer {
   if (kind === 'event') return encodeEvent(name as EventName, value as never)
-  return kind === 'args' ? encodeArgs(name as ProcedureName, value as never) : encodeReply(name as ProcedureName, value as never)
+  return kind === 'args'
+    ? encodeArgs(name as ProcedureName, value as never)
+    : encodeReply(name as ProcedureName, value as never)
 }
 
 function decodePayload({ kind, name }: Payload, bytes: Buffer): unknown {

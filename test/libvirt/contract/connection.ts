@@ -33,7 +33,8 @@ export function connectionContract(bench: Bench): void {
       i % 2 === 0 ? connection.call('CONNECT_GET_HOSTNAME', {}) : connection.call('CONNECT_GET_LIB_VERSION', {})
     )
     const answers = await Promise.all(calls)
-    for (const [i, answer] of answers.entries()) expect(Object.keys(answer)).toEqual([i % 2 === 0 ? 'hostname' : 'lib_ver'])
+    for (const [i, answer] of answers.entries())
+      expect(Object.keys(answer)).toEqual([i % 2 === 0 ? 'hostname' : 'lib_ver'])
   })
 
   test('connections to one host are independent: closing one leaves the other', async () => {
@@ -47,7 +48,9 @@ export function connectionContract(bench: Bench): void {
 
   test('a host that was asked for keepalive sends pings that we answer, and answers ours', async () => {
     const connection = await bench.target.connect({ keepalive: { intervalMs: 20, count: 50 } })
-    await expect(Promise.race([connection.closed, new Promise((resolve) => setTimeout(resolve, 200, 'alive'))])).resolves.toBe('alive')
+    await expect(
+      Promise.race([connection.closed, new Promise((resolve) => setTimeout(resolve, 200, 'alive'))])
+    ).resolves.toBe('alive')
     await connection.close()
   })
 }

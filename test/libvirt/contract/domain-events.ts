@@ -26,7 +26,8 @@ export function domainEventContract(bench: Bench): void {
       seen.push({ uuid: dom.uuid, kind: kinds.get(event) })
       wake()
     })
-    const of = (dom: Domain): (Kind | undefined)[] => seen.filter(({ uuid }) => uuid === dom.uuid).map(({ kind }) => kind)
+    const of = (dom: Domain): (Kind | undefined)[] =>
+      seen.filter(({ uuid }) => uuid === dom.uuid).map(({ kind }) => kind)
     const settled = async (dom: Domain, count: number): Promise<void> => {
       while (of(dom).length < count) await new Promise<void>((resolve) => (wake = resolve))
     }

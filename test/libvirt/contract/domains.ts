@@ -38,7 +38,9 @@ export function domainContract(bench: Bench): void {
     const noDomain = { code: ErrorCode.NO_DOMAIN, codeName: 'NO_DOMAIN' }
     await expect(call('DOMAIN_LOOKUP_BY_NAME', { name: freshName() })).rejects.toMatchObject(noDomain)
     await expect(call('DOMAIN_LOOKUP_BY_UUID', { uuid })).rejects.toMatchObject(noDomain)
-    await expect(call('DOMAIN_CREATE', { dom: { name: 'contract-none', uuid, id: -1 } })).rejects.toMatchObject(noDomain)
+    await expect(call('DOMAIN_CREATE', { dom: { name: 'contract-none', uuid, id: -1 } })).rejects.toMatchObject(
+      noDomain
+    )
   })
 
   test('a domain may be defined again, but neither its name nor its UUID taken by another', () =>

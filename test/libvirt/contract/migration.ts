@@ -22,7 +22,9 @@ export function migrationContract(bench: Bench): void {
         const there = await other.call('DOMAIN_GET_STATE', { dom, flags: 0 })
         expect(there).toEqual({ state: DomainState.RUNNING, reason: DomainRunningReason.MIGRATED })
         expect(await other.call('DOMAIN_IS_PERSISTENT', { dom })).toEqual({ persistent: 1 })
-        await expect(bench.connection.call('DOMAIN_GET_STATE', { dom, flags: 0 })).rejects.toMatchObject({ code: ErrorCode.NO_DOMAIN })
+        await expect(bench.connection.call('DOMAIN_GET_STATE', { dom, flags: 0 })).rejects.toMatchObject({
+          code: ErrorCode.NO_DOMAIN
+        })
       } finally {
         await removeDomain(other, dom)
       }

@@ -44,7 +44,10 @@ export async function withPool(bench: Bench, use: (pool: StoragePool, path: stri
 }
 
 async function removePool(connection: OpenConnection, pool: StoragePool): Promise<void> {
-  const listed = await unless(notThere, connection.call('STORAGE_POOL_LIST_ALL_VOLUMES', { pool, need_results: 1, flags: 0 }))
+  const listed = await unless(
+    notThere,
+    connection.call('STORAGE_POOL_LIST_ALL_VOLUMES', { pool, need_results: 1, flags: 0 })
+  )
   for (const vol of listed?.vols ?? []) await connection.call('STORAGE_VOL_DELETE', { vol, flags: 0 })
   await unless(notThere, connection.call('STORAGE_POOL_DESTROY', { pool }))
   await unless(notThere, connection.call('STORAGE_POOL_DELETE', { pool, flags: 0 }))

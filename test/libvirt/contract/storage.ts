@@ -23,13 +23,17 @@ export function storageContract(bench: Bench): void {
     const info = await call('STORAGE_POOL_GET_INFO', { pool })
     expect(info.state).toBe(StoragePoolState.RUNNING)
     expect(info.capacity).toBeGreaterThanOrEqual(info.available)
-    expect((await call('STORAGE_POOL_GET_XML_DESC', { pool, flags: 0 })).xml).toContain(`<path>${bench.folder}/${name}</path>`)
+    expect((await call('STORAGE_POOL_GET_XML_DESC', { pool, flags: 0 })).xml).toContain(
+      `<path>${bench.folder}/${name}</path>`
+    )
     const { pools } = await call('CONNECT_LIST_ALL_STORAGE_POOLS', { need_results: 1, flags: 0 })
     expect(pools).toContainEqual(pool)
     await call('STORAGE_POOL_REFRESH', { pool, flags: 0 })
     await call('STORAGE_POOL_DESTROY', { pool })
     await call('STORAGE_POOL_UNDEFINE', { pool })
-    await expect(call('STORAGE_POOL_LOOKUP_BY_NAME', { name })).rejects.toMatchObject({ code: ErrorCode.NO_STORAGE_POOL })
+    await expect(call('STORAGE_POOL_LOOKUP_BY_NAME', { name })).rejects.toMatchObject({
+      code: ErrorCode.NO_STORAGE_POOL
+    })
   })
 
   test('a pool’s name is taken once, and what does not fit its state is refused', () =>
@@ -114,7 +118,14 @@ export function storageContract(bench: Bench): void {
     })
     while (seen.at(-1) !== 'UNDEFINED') await new Promise<void>((resolve) => (wake = resolve))
     // DELETED is told by some drivers only.
-    expect(seen.filter((name) => name !== 'DELETED')).toEqual(['DEFINED', 'CREATED', 'STARTED', 'REFRESH', 'STOPPED', 'UNDEFINED'])
+    expect(seen.filter((name) => name !== 'DELETED')).toEqual([
+      'DEFINED',
+      'CREATED',
+      'STARTED',
+      'REFRESH',
+      'STOPPED',
+      'UNDEFINED'
+    ])
     await watcher.close()
   })
 }

@@ -27,7 +27,12 @@ export function streamContract(bench: Bench): void {
         await pipeline(Readable.from([data.subarray(0, 1000), data.subarray(1000)]), upload.writable())
         await Promise.all(calls)
         const hash = createHash('sha256')
-        const download = await openDataStream(bench.connection, 'STORAGE_VOL_DOWNLOAD', { vol, ...whole }, { highWaterBytes: 300_000 })
+        const download = await openDataStream(
+          bench.connection,
+          'STORAGE_VOL_DOWNLOAD',
+          { vol, ...whole },
+          { highWaterBytes: 300_000 }
+        )
         for await (const chunk of download) hash.update(chunk)
         expect(hash.digest('hex')).toBe(digest(data))
       }))
@@ -35,10 +40,20 @@ export function streamContract(bench: Bench): void {
     test('a part of a volume is downloaded', () =>
       withPool(bench, async (pool) => {
         const vol = await createVolume(pool)
-        const upload = await openDataStream(bench.connection, 'STORAGE_VOL_UPLOAD', { vol, ...whole, offset: 4096n, length: 5n })
+        const upload = await openDataStream(bench.connection, 'STORAGE_VOL_UPLOAD', {
+          vol,
+          ...whole,
+          offset: 4096n,
+          length: 5n
+        })
         await upload.write(Buffer.from('hello'))
         await upload.finish()
-        const download = await openDataStream(bench.connection, 'STORAGE_VOL_DOWNLOAD', { vol, offset: 4096n, length: 5n, flags: 0 })
+        const download = await openDataStream(bench.connection, 'STORAGE_VOL_DOWNLOAD', {
+          vol,
+          offset: 4096n,
+          length: 5n,
+          flags: 0
+        })
         const chunks: Buffer[] = []
         for await (const chunk of download) chunks.push(chunk)
         expect(Buffer.concat(chunks).toString()).toBe('hello')
@@ -52,14 +67,22 @@ export function streamContract(bench: Bench): void {
           expect(chunk.length).toBeGreaterThan(0)
           break
         }
-        await expect(download.write(Buffer.from('x'))).rejects.toMatchObject({ code: 'stream_failed', reason: 'aborted' })
+        await expect(download.write(Buffer.from('x'))).rejects.toMatchObject({
+          code: 'stream_failed',
+          reason: 'aborted'
+        })
         await bench.connection.call('STORAGE_VOL_GET_INFO', { vol })
       }))
 
     test('more than a volume can hold ends the upload with the host’s error', () =>
       withPool(bench, async (pool) => {
         const vol = await createVolume(pool)
-        const upload = await openDataStream(bench.connection, 'STORAGE_VOL_UPLOAD', { vol, offset: 0n, length: 10n, flags: 0 })
+        const upload = await openDataStream(bench.connection, 'STORAGE_VOL_UPLOAD', {
+          vol,
+          offset: 0n,
+          length: 10n,
+          flags: 0
+        })
         const send = async (): Promise<void> => {
           for (let i = 0; i < 50; i++) await upload.write(Buffer.alloc(100_000))
           await upload.finish()
@@ -70,9 +93,11 @@ export function streamContract(bench: Bench): void {
     test('a stream that the host refuses never begins', () =>
       withPool(bench, async (pool) => {
         const vol = { pool: pool.name, name: 'none', key: `${bench.folder}/none` }
-        await expect(openDataStream(bench.connection, 'STORAGE_VOL_DOWNLOAD', { vol, ...whole })).rejects.toMatchObject({
-          codeName: 'NO_STORAGE_VOL'
-        })
+        await expect(openDataStream(bench.connection, 'STORAGE_VOL_DOWNLOAD', { vol, ...whole })).rejects.toMatchObject(
+          {
+            codeName: 'NO_STORAGE_VOL'
+          }
+        )
       }))
   })
 }
