@@ -25,6 +25,10 @@ export class Storage {
   }
 
   async listPools(): Promise<ObservedPool[]> {
+    return this.#orNone(() => this.#listPools())
+  }
+
+  async #listPools(): Promise<ObservedPool[]> {
     const list = async (flags: number) =>
       (await this.#calls.read('CONNECT_LIST_ALL_STORAGE_POOLS', { need_results: 1, flags })).pools
     const names = async (flags: number) => new Set((await list(flags)).map((pool) => pool.name))
@@ -176,34 +180,42 @@ export class Storage {
   }
 
   async listNetworks(): Promise<ObservedNetwork[]> {
+    return this.#orNone(() => this.#listNetworks())
+  }
+
+  async #listNetworks(): Promise<ObservedNetwork[]> {
     const list = async (flags: number) =>
       (await this.#calls.read('CONNECT_LIST_ALL_NETWORKS', { need_results: 1, flags })).nets
     const names = async (flags: number) => new Set((await list(flags)).map((net) => net.name))
-    try {
-      const [all, active, persistent, autostart] = await Promise.all([
-        list(0),
-        names(ListAllNetworksFlags.ACTIVE),
-        names(ListAllNetworksFlags.PERSISTENT),
-        names(ListAllNetworksFlags.AUTOSTART)
-      ])
-      const networks = await Promise.all(
-        all.map((net) =>
-          this.#orGone(async () => {
-            const { xml } = await this.#calls.read('NETWORK_GET_XML_DESC', { net, flags: 0 })
-            return {
-              name: net.name,
-              uuid: net.uuid,
-              active: active.has(net.name),
-              persistent: persistent.has(net.name),
-              autostart: autostart.has(net.name),
-              bridge: attributeOf(childOf(parseXml(xml, 'network'), 'bridge'), 'name')
-            }
-          })
-        )
+    const [all, active, persistent, autostart] = await Promise.all([
+      list(0),
+      names(ListAllNetworksFlags.ACTIVE),
+      names(ListAllNetworksFlags.PERSISTENT),
+      names(ListAllNetworksFlags.AUTOSTART)
+    ])
+    const networks = await Promise.all(
+      all.map((net) =>
+        this.#orGone(async () => {
+          const { xml } = await this.#calls.read('NETWORK_GET_XML_DESC', { net, flags: 0 })
+          return {
+            name: net.name,
+            uuid: net.uuid,
+            active: active.has(net.name),
+            persistent: persistent.has(net.name),
+            autostart: autostart.has(net.name),
+            bridge: attributeOf(childOf(parseXml(xml, 'network'), 'bridge'), 'name')
+          }
+        })
       )
-      return networks.filter((network) => network !== undefined)
+    )
+    return networks.filter((network) => network !== undefined)
+  }
+
+  /** A daemon without the driver for a kind of thing has none of it. */
+  async #orNone<T>(list: () => Promise<T[]>): Promise<T[]> {
+    try {
+      return await list()
     } catch (error) {
-      // A daemon without the network driver has no networks.
       if (refusedWith(error, ErrorCode.NO_SUPPORT)) return []
       throw error
     }

@@ -11,8 +11,8 @@ import { powerOf, readVmXml, type VmFromXml } from './observed-vm.ts'
 /** libvirt finds a domain by its UUID; the name is only for its messages. */
 export const domainOf = (uuid: string, name = uuid): Domain => ({ name, uuid, id: -1 })
 
-/** XML texts that are kept with what they say: a VM is looked at often and its XML rarely changes. */
-const KEPT_TEXTS = 2000
+/** XML texts that are kept with what they say: a VM is looked at often, and its XML rarely changes. About 6 kB each. */
+const KEPT_TEXTS = 256
 
 export class Vms {
   readonly #calls: HostCalls

@@ -269,3 +269,68 @@ describeWith('real hosts', 'the host layer', () => {
     })
   })
 })
+
+// With the limits that libvirtd comes with: 5 unanswered calls on a connection, 20 workers for everyone.
+describeWith('real hosts', 'a host with a frozen guest', () => {
+  let hosts: Hosts
+  let connections: HostConnections
+  beforeAll(async () => {
+    hosts = await startHosts({ count: 1, limits: 'stock' })
+    connections = new HostConnections({ firstRetryMs: 100 })
+    connections.setHosts(hosts.all.map(({ name, uri, uuid }) => ({ name, controlUri: uri, uuid })))
+    connections.start()
+  })
+  afterAll(async () => {
+    await connections?.stop()
+    await hosts?.stop()
+  })
+
+  test('answers for the others, and tells their changes, while calls for the frozen one hang', async () => {
+    const host = connections.host('h1')
+    const made: VmSpec[] = []
+    for (const name of ['frozen', 'free']) {
+      const disk = join(hosts.shared, `${name}.raw`)
+      await writeFile(disk, bootImage())
+      const asked = spec(name, disk)
+      await host.defineVm(await host.vmXmlFor(asked, mark))
+      made.push(asked)
+    }
+    const [frozen, free] = made.map((asked) => asked.uuid) as [string, string]
+    await host.startVm(frozen, { freshBoot: true, paused: false })
+    await hosts.signalGuest('h1', 'frozen', 'STOP')
+    // Three reach QEMU's door, the others wait behind them; none is answered.
+    let answered = 0
+    const stuck = Promise.allSettled(
+      [
+        host.pauseVm(frozen),
+        host.settleVm(frozen, mark),
+        host.shutDownVm(frozen),
+        host.rebootVm(frozen),
+        host.settleVm(frozen, null)
+      ].map((call) => call.finally(() => answered++))
+    )
+    const begun = performance.now()
+    const running = host.untilVm(free, (vm) => vm?.power === 'running', { timeoutMs: 20_000, pollMs: 19_000 })
+    await host.startVm(free, { freshBoot: true, paused: false })
+    await running
+    const tookMs = performance.now() - begun
+    const looks: number[] = []
+    for (let round = 0; round < 20; round++) {
+      const at = performance.now()
+      expect((await host.list()).vms).toHaveLength(2)
+      looks.push(performance.now() - at)
+    }
+    expect(answered).toBe(0)
+    console.log(
+      `start beside a frozen guest: ${Math.round(tookMs)} ms; slowest of 20 lists: ${Math.round(Math.max(...looks))} ms`
+    )
+    expect(tookMs).toBeLessThan(10_000)
+    expect(Math.max(...looks)).toBeLessThan(1_000)
+    // A power-off kills the process and needs no answer from it.
+    await host.powerOffVm(frozen)
+    await stuck
+    expect(await host.vm(frozen)).toMatchObject({ power: 'off', reason: 'destroyed' })
+    await host.powerOffVm(free)
+    for (const uuid of made.map((asked) => asked.uuid)) await host.undefineVm(uuid, everything)
+  })
+})
