@@ -1,0 +1,79 @@
+// One process's engine: connections to the hosts, their watchers, the observer and the dispatcher, started and stopped in order.
+// The server is this and an API; tests use it without one.
+import type { Logger } from 'pino'
+import type { Action } from '../actions/action.ts'
+import type { Database } from '../db/open.ts'
+import { HostConnections, type HostConnectionsOptions } from '../host/connections.ts'
+import { startDispatcher, type Dispatcher, type DispatcherOptions } from './dispatcher.ts'
+import { createObserver } from './watch-observer.ts'
+import { startWatchers, type Watchers, type WatchOptions } from './watch.ts'
+
+export type EngineOptions = Pick<
+  DispatcherOptions,
+  'workers' | 'drainMs' | 'leaseMs' | 'guardPollMs' | 'listen' | 'instance'
+> & {
+  database: Database
+  registry: ReadonlyMap<string, Action>
+  log: Logger
+  /** 32 bytes: encrypts kept definitions. */
+  definitionKey: Buffer
+  /** How hosts are connected to: certificates, ssh, timeouts. */
+  connections?: Omit<HostConnectionsOptions, 'fence'>
+  /** Between two guard lists of a host. Default 300,000. */
+  guardListMs?: number
+  onMissed?: WatchOptions['onMissed']
+}
+
+export type Engine = {
+  dispatcher: Dispatcher
+  watchers: Watchers
+  hosts: HostConnections
+  /** Drains the dispatcher, then ends watching and the connections. May be called twice. */
+  stop(): Promise<void>
+}
+
+export async function startEngine(options: EngineOptions): Promise<Engine> {
+  const { database, registry, log, instance, definitionKey } = options
+  let dispatcher: Dispatcher | undefined
+  const hosts = new HostConnections({
+    ...options.connections,
+    // Before there is a dispatcher nothing may write.
+    fence: () => (dispatcher ? dispatcher.whyFenced() : 'the dispatcher has not started')
+  })
+  const watchers = await startWatchers({
+    database,
+    hosts,
+    log,
+    onHostUp: (host) => {
+      dispatcher
+        ?.hostUp(host)
+        .catch((error: unknown) => log.error({ err: error, host }, 'what waits for the host was not woken'))
+    },
+    ...(options.guardListMs === undefined ? {} : { guardMs: options.guardListMs }),
+    ...(options.onMissed ? { onMissed: options.onMissed } : {})
+  })
+  const { workers, drainMs, leaseMs, guardPollMs, listen } = options
+  dispatcher = await startDispatcher({
+    database,
+    registry,
+    log,
+    instance,
+    hosts,
+    isHostUp: (host) => watchers.isUp(host),
+    connect: (address) => hosts.connect(address),
+    observer: createObserver({ database, hosts, definitionKey }),
+    ...(workers === undefined ? {} : { workers }),
+    ...(drainMs === undefined ? {} : { drainMs }),
+    ...(leaseMs === undefined ? {} : { leaseMs }),
+    ...(guardPollMs === undefined ? {} : { guardPollMs }),
+    ...(listen === undefined ? {} : { listen })
+  })
+  const started = dispatcher
+  let stopping: Promise<void> | undefined
+  const stop = async () => {
+    await started.stop()
+    await watchers.stop()
+    await hosts.stop()
+  }
+  return { dispatcher: started, watchers, hosts, stop: () => (stopping ??= stop()) }
+}
