@@ -16,7 +16,7 @@ export const QUEUE_ERROR_CODES = [
   'already_ended',
   'not_ended',
   'not_held',
-  'parent_ended',
+  'parent_decides', // a part of a complex task is retried by retrying that
   'stale_attempt',
   'lease_lost',
   'dispatcher_not_found',

@@ -1,0 +1,185 @@
+-- Late claims: what a task really touches is asked again just before it runs (where it was placed, a disk that was added), and
+-- taken before it counts as started. Only started tasks are waited for; what has not started is put behind.
+
+-- 'started'; 'waiting' (with whom for: it is back among the waiting, its attempt is over); 'stale'; 'lease_lost'.
+create function queue.bind(p_dispatcher bigint, p_task bigint, p_attempt integer, p_names text[], p_exclusive boolean[], p_bound jsonb)
+  returns table (answer text, waits_for bigint[])
+  language plpgsql security definer set search_path = pg_catalog, pg_temp set jit = off as $$
+#variable_conflict use_column
+declare
+  t constant timestamptz := queue.now();
+  holds constant boolean := queue.lease_holds(p_dispatcher);
+  above bigint[];
+  others bigint[];
+  still_open bigint[];
+  mine record;
+  blockers bigint[];
+  behind_us bigint[];
+begin
+  waits_for := '{}';
+  if not holds then
+    answer := 'lease_lost';
+    return next;
+    return;
+  end if;
+  -- Beside other bindings, not beside an expansion: that decides whom to wait for by who has started.
+  perform pg_advisory_xact_lock_shared(7243003);
+  perform queue.take_resources(p_names, p_exclusive);
+  above := queue.ancestors(p_task);
+  select array_agg(distinct k.task) into others
+  from unnest(p_names, p_exclusive) as c(name, exclusive)
+  join queue.resource r on r.name = c.name collate "C"
+  join queue.claim k on k.resource = r.id and (k.exclusive or c.exclusive)
+  where k.task <> all (above) and k.position is not null;
+  still_open := queue.lock_tasks(array[p_task], others);
+
+  select r.*, x.binds into mine from queue.run r join queue.task x on x.id = r.task
+    where r.task = p_task and r.attempt = p_attempt and r.dispatcher = p_dispatcher and r.phase = 'running';
+  if not found or p_task <> all (still_open) then
+    insert into queue.stale_report (at, dispatcher, task, attempt, said) values (t, p_dispatcher, p_task, p_attempt, 'bind');
+    answer := 'stale';
+    return next;
+    return;
+  end if;
+  if not mine.binds then
+    perform queue.refuse('not_binding', format('task %s was submitted without `binds`', p_task), array[p_task]);
+  end if;
+
+  -- Its claims become exactly these. Those that it had keep their place in the line, new ones are waited for pair by pair.
+  delete from queue.claim k where k.task = p_task and not exists (
+    select from unnest(p_names) as c(name) join queue.resource r on r.name = c.name collate "C" where r.id = k.resource);
+  insert into queue.claim as k (task, resource, position, exclusive, own)
+  select p_task, r.id, mine.position, bool_or(c.exclusive), true
+  from unnest(p_names, p_exclusive) as c(name, exclusive) join queue.resource r on r.name = c.name collate "C" group by r.id
+  on conflict (task, resource) do update set exclusive = excluded.exclusive, own = k.own or k.exclusive <> excluded.exclusive;
+  insert into queue.bound as b (task, attempt, bound, claims, at)
+  select p_task, p_attempt, p_bound, coalesce(jsonb_agg(jsonb_build_object(
+    'resource', c.name, 'mode', case when c.exclusive then 'exclusive' else 'shared' end) order by c.name), '[]'), t
+  from unnest(p_names, p_exclusive) as c(name, exclusive)
+  on conflict (task) do update set attempt = excluded.attempt, bound = excluded.bound, claims = excluded.claims, at = excluded.at;
+
+  -- Who conflicts and has not started goes behind us: out of the reach of claims first, so that it stays so.
+  perform from queue.wait where task = any (others) order by task for update;
+  perform queue.make_wait(array(select o from unnest(others) as o where o = any (still_open)));
+  select array_agg(o) into blockers from unnest(others) as o
+    where o = any (still_open) and (
+      exists (select from queue.run r where r.task = o and r.started)
+      or exists (select from queue.wait w where w.task = o and w.started));
+  select array_agg(o) into behind_us from unnest(others) as o
+    where o = any (still_open) and exists (select from queue.wait w where w.task = o and not w.started);
+
+  if blockers is null then
+    update queue.run set started = true where task = p_task;
+    insert into queue.prerequisite (task, prerequisite, needs, derived)
+    select o, p_task, 'ended', true from unnest(behind_us) as o on conflict do nothing;
+    perform queue.recount(behind_us);
+    if queue.make_ready(behind_us) > 0 then
+      perform queue.wake();
+    end if;
+    answer := 'started';
+    return next;
+    return;
+  end if;
+
+  -- Not free. A started leaf waits for nothing; a parent may wait, through its children, for us.
+  if exists (select from queue.family f where f.parent = any (blockers) and f.open > 0) then
+    perform pg_advisory_xact_lock(7243004); -- two that check at once would not see each other
+    if p_task = any (queue.reached_from(blockers)) then
+      perform queue.refuse('circle', format('task %s would wait for itself, through tasks %s', p_task,
+        array_to_string(queue.way(blockers, p_task), ', ')), queue.way(blockers, p_task));
+    end if;
+  end if;
+  insert into queue.attempt (task, attempt, dispatcher, started_at, ended_at, outcome, error)
+    values (p_task, p_attempt, p_dispatcher, mine.started_at, t, 'waiting', jsonb_build_object('code', 'claims_not_free',
+      'message', 'what it was about to touch is not free', 'details', jsonb_build_object('tasks', to_jsonb(blockers))));
+  delete from queue.run where task = p_task;
+  insert into queue.wait (task, unmet, attempts, started, limited, priority, position, doomed_by)
+  values (p_task, 0, p_attempt, false, exists (select from queue.cost c where c.task = p_task), mine.priority, mine.position,
+    case when exists (select from queue.cancel_request c where c.task = p_task) then p_task end);
+  perform queue.give_back(array[p_task]);
+  insert into queue.prerequisite (task, prerequisite, needs, derived)
+  select p_task, b, 'ended', true from unnest(blockers) as b on conflict do nothing;
+  perform queue.recount(array[p_task] || behind_us);
+  perform queue.make_ready(behind_us);
+  perform queue.tell(p_changed => array[p_task]);
+  answer := 'waiting';
+  waits_for := blockers;
+  return next;
+end
+$$;
+
+-- As lock_resources, for a few names of which some may be new: made in their place in the order of names.
+create function queue.take_resources(p_names text[], p_exclusive boolean[]) returns void
+  language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  wanted record;
+begin
+  if not exists (
+    select from unnest(p_names) as w(name)
+    where not exists (select from queue.resource r where r.name = w.name collate "C")) then
+    perform queue.lock_resources(p_names, p_exclusive);
+    return;
+  end if;
+  for wanted in
+    select u.name collate "C" as name, bool_or(u.exclusive) as exclusive
+    from unnest(p_names, p_exclusive) as u(name, exclusive) group by 1 order by 1
+  loop
+    insert into queue.resource (name) values (wanted.name) on conflict (name) do nothing;
+    perform queue.lock_resources(array[wanted.name], array[wanted.exclusive]);
+  end loop;
+end
+$$;
+
+-- Hands out what nobody looks after: running tasks whose dispatcher has no lease, and awaited ones past their deadline. Leases
+-- that have run out are reaped first: whoever is in the middle of a step is waited for, and finds no lease afterwards.
+create function queue.take_over(p_dispatcher bigint, p_limit integer) returns table (
+  task bigint, attempt integer, action text, title text, args jsonb, plan bigint, parent bigint, priority smallint,
+  binds boolean, bound jsonb, by text, children jsonb
+) language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_column
+declare
+  t constant timestamptz := queue.now();
+  taken bigint[];
+begin
+  if not queue.lease_holds(p_dispatcher) then
+    perform queue.refuse('lease_lost', format('the lease of dispatcher %s has run out', p_dispatcher));
+  end if;
+  delete from queue.dispatcher d where d.id in (
+    select id from queue.dispatcher where expires_at < t and id <> p_dispatcher order by id for update skip locked);
+  taken := array(
+    select r.task from queue.run r
+    where (r.phase = 'running' and not exists (select from queue.dispatcher d where d.id = r.dispatcher))
+      or (r.phase = 'awaiting' and r.deadline < t)
+    order by r.task limit p_limit);
+  perform from queue.task where id = any (taken) and outcome is null order by id for update;
+  with orphan as (
+    select r.task from queue.run r
+    where r.task = any (taken) and (
+      (r.phase = 'running' and not exists (select from queue.dispatcher d where d.id = r.dispatcher))
+      or (r.phase = 'awaiting' and r.deadline < t))
+  ), before as (
+    insert into queue.attempt (task, attempt, dispatcher, started_at, ended_at, outcome, error)
+    select r.task, r.attempt, r.dispatcher, r.started_at, t, 'lost',
+      jsonb_build_object('code', 'taken_over', 'message', 'its dispatcher is gone, or its deadline has passed')
+    from queue.run r join orphan o on o.task = r.task
+  ), over as (
+    update queue.run r set attempt = r.attempt + 1, dispatcher = p_dispatcher, phase = 'running', started_at = t,
+      deadline = null, awaiting = null
+    from orphan o where r.task = o.task returning r.task
+  )
+  select array_agg(task) into taken from over;
+  if taken is null then
+    return;
+  end if;
+  perform queue.tell(p_changed => taken);
+  return query
+    select x.id, r.attempt, x.action, x.title, x.args, x.plan, x.parent, x.priority, x.binds,
+      (select b.bound from queue.bound b where b.task = x.id), x.created_by,
+      case when exists (select from queue.family f where f.parent = x.id) then queue.children_of(x.id) end
+    from queue.run r join queue.task x on x.id = r.task where r.task = any (taken) order by r.position, x.id;
+end
+$$;
+
+grant execute on function
+  queue.bind(bigint, bigint, integer, text[], boolean[], jsonb), queue.take_over(bigint, integer)
+  to taskomatic_client;
