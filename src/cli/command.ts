@@ -74,8 +74,8 @@ export type ActionCommand = Words & {
   irreversible?: true
   /** Arguments that the words themselves say. */
   fixed?: Record<string, unknown>
-  /** Puts right what one option alone cannot: called with the arguments of each task. */
-  finish?: (args: Record<string, unknown>, given: Given) => Record<string, unknown>
+  /** Puts right what one option alone cannot; several answers are several tasks. */
+  finish?: (args: Record<string, unknown>, given: Given) => Record<string, unknown> | Record<string, unknown>[]
   /** Further tasks for each, after it. */
   followedBy?: (args: Record<string, unknown>, given: Given) => { action: string; args: Record<string, unknown> }[]
 }

@@ -11,7 +11,7 @@ export const nouns: Readonly<Record<string, NounEntry>> = {
   },
   host: {
     summary: 'hosts of virtual machines',
-    verbs: 'list show add check refresh remove',
+    verbs: 'list show add check cordon uncordon refresh remove',
     load: async () => (await import('./commands/host.ts')).host
   },
   store: {

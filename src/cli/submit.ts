@@ -86,7 +86,8 @@ async function tasksOf(cli: Cli, command: ActionCommand, given: Given): Promise<
     shared[option.arg] = option.kind === 'file' ? await cli.readInput(value as string) : value
   }
   const operands = command.operands ?? []
-  const many = operands.find((operand) => operand.many)
+  // Several values of an operand that is no argument are one task's.
+  const many = operands.find((operand) => operand.many && operand.arg !== undefined)
   for (const operand of operands) {
     const [word] = given.operands[operand.name] ?? []
     if (operand === many || word === undefined || operand.arg === undefined) continue
@@ -94,18 +95,22 @@ async function tasksOf(cli: Cli, command: ActionCommand, given: Given): Promise<
   }
   const words = many ? (given.operands[many.name] ?? []) : [undefined]
   if (new Set(words).size < words.length) throw usage('the same name is given twice', 'give each name once')
-  return words.flatMap((word, index) => {
-    const one = {
+  const each = words.flatMap((word): Record<string, unknown>[] => {
+    const one: Record<string, unknown> = {
       ...shared,
       ...(many?.arg && word !== undefined ? { [many.arg]: valueOf(many.kind, word, many.name, many) } : {})
     }
-    const args = command.finish?.(one, given) ?? one
+    return [command.finish?.(one, given) ?? one].flat()
+  })
+  return each.flatMap((args, index) => {
     const key = `t${index}`
     const further = command.followedBy?.(args, given) ?? []
-    return [
-      { key, action: command.action, args },
-      ...further.map((task, at) => ({ ...task, key: `${key}-${at}`, after: [at === 0 ? key : `${key}-${at - 1}`] }))
-    ]
+    const follow = further.map((task, at) => ({
+      ...task,
+      key: `${key}-${at}`,
+      after: [at === 0 ? key : `${key}-${at - 1}`]
+    }))
+    return [{ key, action: command.action, args }, ...follow]
   })
 }
 

@@ -2,6 +2,7 @@
 // the client gets the request's id.
 import type { Problem } from '../api/problem.ts'
 import { RequestError } from '../actions/request-error.ts'
+import { InventoryError } from '../inventory/error.ts'
 import { IdentityError } from '../identity/error.ts'
 
 export class HttpError extends Error {
@@ -91,6 +92,7 @@ const errorFields = (error: unknown): { name?: string; code?: string; message?: 
 function layerPart(error: unknown): Part | undefined {
   const { name, code, message = '' } = errorFields(error)
   if (name === 'QueueError') return queuePart(code ?? '', message)
+  if (error instanceof InventoryError) return inventoryPart(error)
   if (name !== 'DatabaseError') return undefined
   switch (code) {
     case 'unavailable':
@@ -125,6 +127,17 @@ function layerPart(error: unknown): Part | undefined {
     default:
       return undefined
   }
+}
+
+function inventoryPart({ code, message, candidates }: InventoryError): Part | undefined {
+  const part = inventoryStatus[code]
+  return part && { code, detail: message, ...part, ...(candidates.length > 0 ? { candidates: [...candidates] } : {}) }
+}
+
+const inventoryStatus: Partial<Record<InventoryError['code'], { status: number; next: string }>> = {
+  not_found: { status: 404, next: 'see the list: `taskomatic vm list`' },
+  ambiguous: { status: 409, next: 'write one of these, or the UUID' },
+  bad_input: { status: 400, next: 'correct it' }
 }
 
 function queuePart(code: string, message: string): Part | undefined {

@@ -98,15 +98,39 @@ export const host: NounSpec = {
       verb: 'check',
       summary: 'Look at hosts: clock, versions, stores, reachability',
       action: 'host.check',
-      operands: [hosts]
+      operands: [hosts],
+      options: [
+        {
+          flags: '--peer <host>',
+          help: 'and whether VMs could move between the two',
+          kind: 'text',
+          arg: 'peer',
+          names: 'host'
+        }
+      ]
     },
+    {
+      verb: 'cordon',
+      summary: 'Close hosts: no VM is placed on them, none moves there',
+      action: 'host.cordon',
+      operands: [hosts],
+      options: [
+        {
+          flags: '--reason <text>',
+          help: 'why, for whoever finds it closed',
+          kind: 'text',
+          arg: 'reason',
+          required: true
+        }
+      ]
+    },
+    { verb: 'uncordon', summary: 'Open hosts again', action: 'host.uncordon', operands: [hosts] },
     { verb: 'refresh', summary: 'List everything on hosts anew', action: 'host.refresh', operands: [hosts] },
     {
       verb: 'remove',
       aliases: ['rm'],
       summary: 'Forget hosts',
       action: 'host.remove',
-      irreversible: true,
       operands: [hosts],
       options: [
         {

@@ -1,6 +1,6 @@
 // store, pool and volume: where bytes are, hosts' handles on it, and what is in it.
 import type { PoolView, StoreView, VolumeView } from '../../api/fleet.ts'
-import type { NounSpec, OperandSpec } from '../command.ts'
+import type { Given, NounSpec, OperandSpec, OptionSpec } from '../command.ts'
 import { usage } from '../failure.ts'
 import { bytesText, type View } from '../render.ts'
 import { printFrom, textOption } from './reading.ts'
@@ -68,8 +68,9 @@ export const store: NounSpec = {
       action: 'store.share',
       operands: [
         { name: 'store', help: "the shared store's name", kind: 'text', arg: 'store' },
-        { name: 'pools', help: 'POOL@HOST or HOST/POOL, two or more', kind: 'text', many: true, names: 'pool' }
+        { name: 'pools', help: 'POOL@HOST, two or more', kind: 'text', many: true, names: 'pool' }
       ],
+      finish: (args, { operands }) => ({ ...args, pools: (operands['pools'] ?? []).map(poolAt) }),
       more: 'Example: taskomatic store share nfs1 data@h1 data@h2'
     }
   ]
@@ -85,11 +86,38 @@ const pools: OperandSpec = {
   names: 'pool'
 }
 
-function atHost(args: Record<string, unknown>, key: string): Record<string, unknown> {
-  const text = String(args[key])
+function poolAt(text: string): { host: string; pool: string } {
   const at = text.indexOf('@')
-  if (at < 0) throw usage(`${key} ${JSON.stringify(text)} does not say on which host`, `write ${text}@HOST`)
-  return { ...args, [key]: text.slice(0, at), host: text.slice(at + 1) }
+  if (at < 0) throw usage(`pool ${JSON.stringify(text)} does not say on which host`, `write ${text}@HOST`)
+  return { host: text.slice(at + 1), pool: text.slice(0, at) }
+}
+
+const hostsOption: OptionSpec = {
+  flags: '--host <hosts>',
+  help: 'on these hosts, with commas, instead of POOL@HOST',
+  kind: 'text',
+  names: 'host'
+}
+const onlyThisHost: OptionSpec = {
+  flags: '--only-this-host',
+  help: 'although VMs on other hosts use the store: their pools stay',
+  kind: 'flag',
+  arg: 'onlyThisHost'
+}
+
+/** `data@h1`, or `data` with `--host h1,h2`: one task for each host. */
+function onHosts(args: Record<string, unknown>, { options }: Given): Record<string, unknown>[] {
+  const text = String(args['pool'])
+  const at = text.indexOf('@')
+  const listed = textOption(options['host'])
+    ?.split(',')
+    .filter((host) => host !== '')
+  if (at >= 0 && listed)
+    throw usage(`pool ${JSON.stringify(text)} names its host, and --host others`, 'say it in one place')
+  if (at >= 0) return [{ ...args, ...poolAt(text) }]
+  if (!listed?.length)
+    throw usage(`pool ${JSON.stringify(text)} does not say on which host`, `write ${text}@HOST, or add --host HOST`)
+  return [...new Set(listed)].map((host) => ({ ...args, pool: text, host }))
 }
 
 export const pool: NounSpec = {
@@ -110,22 +138,16 @@ export const pool: NounSpec = {
       action: 'pool.create',
       operands: [{ name: 'pool', help: 'new pools: POOL@HOST', kind: 'text', arg: 'pool', many: true }],
       options: [
+        hostsOption,
         {
           flags: '--target <directory>',
           help: 'the directory that it is, on its host',
           kind: 'text',
           arg: 'target',
           required: true
-        },
-        {
-          flags: '--store <store>',
-          help: 'the shared store that it is a handle on; else it is a local one',
-          kind: 'text',
-          arg: 'store',
-          names: 'store'
         }
       ],
-      finish: (args) => atHost(args, 'pool'),
+      finish: onHosts,
       more: 'Example: taskomatic pool create data@h1 data@h2 --target /srv/data'
     },
     {
@@ -133,21 +155,24 @@ export const pool: NounSpec = {
       summary: 'Start pools',
       action: 'pool.start',
       operands: [pools],
-      finish: (args) => atHost(args, 'pool')
+      options: [hostsOption],
+      finish: onHosts
     },
     {
       verb: 'stop',
       summary: 'Stop pools; refused while a VM uses them',
       action: 'pool.stop',
       operands: [pools],
-      finish: (args) => atHost(args, 'pool')
+      options: [hostsOption, onlyThisHost],
+      finish: onHosts
     },
     {
       verb: 'refresh',
       summary: 'Have hosts look for new volumes',
       action: 'pool.refresh',
       operands: [pools],
-      finish: (args) => atHost(args, 'pool')
+      options: [hostsOption],
+      finish: onHosts
     },
     {
       verb: 'delete',
@@ -155,7 +180,8 @@ export const pool: NounSpec = {
       summary: 'Remove pools; what is in the store stays',
       action: 'pool.delete',
       operands: [pools],
-      finish: (args) => atHost(args, 'pool')
+      options: [hostsOption, onlyThisHost],
+      finish: onHosts
     }
   ]
 }

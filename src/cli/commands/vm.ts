@@ -93,12 +93,17 @@ const create: ActionCommand = {
       arg: 'nics',
       many: true
     },
+    { flags: '--vnc', help: 'a display, by VNC', kind: 'flag' },
     { flags: '--uefi', help: 'UEFI firmware instead of BIOS', kind: 'flag' },
     { flags: '--host <host>', help: 'where; else the server chooses', kind: 'text', arg: 'host', names: 'host' },
     { flags: '--xml <file>', help: 'the whole definition, as libvirt XML', kind: 'file', arg: 'xml' },
     { flags: '--start', help: 'start it as well', kind: 'flag' }
   ],
-  finish: (args, { options }) => (options['uefi'] ? { ...args, firmware: 'uefi' } : args),
+  finish: (args, { options }) => ({
+    ...args,
+    ...(options['uefi'] ? { firmware: 'uefi' } : {}),
+    ...(options['vnc'] ? { graphics: 'vnc' } : {})
+  }),
   followedBy: (args, { options }) => (options['start'] ? [{ action: 'vm.start', args: { vm: args['name'] } }] : []),
   more: 'Example: taskomatic vm create web1 web2 --memory 2GiB --vcpus 2 --disk size=10GiB,store=nfs1 --start'
 }
@@ -169,7 +174,20 @@ export const vm: NounSpec = {
         { flags: '--now', help: 'first cancel its unfinished stops, reboots and migrations', kind: 'flag', arg: 'now' }
       ]
     },
-    { verb: 'reboot', summary: 'Reboot VMs', action: 'vm.reboot', operands: [vms] },
+    {
+      verb: 'reboot',
+      summary: 'Reboot VMs',
+      action: 'vm.reboot',
+      operands: [vms],
+      options: [
+        {
+          flags: '--grace <duration>',
+          help: 'how long the guest may take until it reboots',
+          kind: 'seconds',
+          arg: 'timeoutSeconds'
+        }
+      ]
+    },
     { verb: 'pause', aliases: ['suspend'], summary: 'Pause VMs', action: 'vm.pause', operands: [vms] },
     { verb: 'resume', aliases: ['unpause'], summary: 'Let paused VMs go on', action: 'vm.resume', operands: [vms] },
     {
@@ -179,17 +197,34 @@ export const vm: NounSpec = {
       action: 'vm.migrate',
       operands: [vms],
       options: [
-        { flags: '--to <host>', help: 'where to; else the server chooses', kind: 'text', arg: 'to', names: 'host' },
+        { flags: '--to <host>', help: 'where to', kind: 'text', arg: 'to', names: 'host', required: true },
         {
           flags: '--auto-converge',
           help: 'slow the guest down if it writes faster than it can be copied',
           kind: 'flag',
           arg: 'autoConverge'
         },
-        { flags: '--postcopy', help: 'switch over first and copy the rest afterwards', kind: 'flag', arg: 'postCopy' },
-        { flags: '--copy-storage', help: 'copy the disks as well', kind: 'flag', arg: 'copyStorage' },
+        {
+          flags: '--postcopy',
+          help: 'switch over first and fetch the rest afterwards; a lost host then loses the VM',
+          kind: 'flag',
+          arg: 'postCopy'
+        },
+        {
+          flags: '--copy-storage',
+          help: 'copy the disks as well, where the hosts share no store',
+          kind: 'flag',
+          arg: 'copyStorage'
+        },
         { flags: '--bandwidth <size>', help: 'per second at most, e.g. 100MiB', kind: 'mib', arg: 'bandwidthMiBps' },
-        { flags: '--deadline <duration>', help: 'give up after this', kind: 'seconds', arg: 'deadlineSeconds' }
+        {
+          flags: '--deadline <duration>',
+          help: 'give up after this; the VM stays where it is',
+          kind: 'seconds',
+          arg: 'deadlineSeconds'
+        },
+        { flags: '--tls', help: 'encrypt the memory stream', kind: 'flag', arg: 'tls' },
+        { flags: '--unsafe', help: 'although libvirt does not know the storage as safe', kind: 'flag', arg: 'unsafe' }
       ]
     },
     {

@@ -1,0 +1,100 @@
+// GET /vms, /hosts, /pools, /stores, /volumes: what hosts said last. Never changes anything, never asks a host.
+import { Type, type TSchema } from 'typebox'
+import { HostView, PoolView, StoreView, VmView, VolumeView } from '../api/fleet.ts'
+import type { Database } from '../db/open.ts'
+import { loadFacts } from '../inventory/load.ts'
+import { listHosts, listPools, listStores, listVms, listVolumes } from '../inventory/read.ts'
+import { closeNames, findVm } from '../inventory/resolve.ts'
+import { quote } from '../model/name.ts'
+import { resource } from '../model/resource.ts'
+import { RequestError } from '../actions/request-error.ts'
+import { answers, type Api } from './app.ts'
+import { limitOf, pageQuery } from './paging.ts'
+
+const Name = (description: string) => Type.Optional(Type.String({ minLength: 1, maxLength: 255, description }))
+const pageOf = (item: TSchema) =>
+  answers(
+    'A page; `next` is the cursor of the following one',
+    Type.Object({ items: Type.Array(item), next: Type.Union([Type.String(), Type.Null()]) })
+  )
+const query = <T extends Record<string, TSchema>>(filters: T) =>
+  Type.Object({ ...filters, ...pageQuery }, { additionalProperties: false })
+
+export function fleetRoutes(app: Api, database: Database): void {
+  const vms = query({
+    host: Name('At home or active there'),
+    power: Name('E.g. running'),
+    name: Name('Exact, or with `*` for anything')
+  })
+  app.get(
+    '/vms',
+    { schema: { summary: 'VMs', operationId: 'listVms', querystring: vms, response: { 200: pageOf(VmView) } } },
+    ({ query: { limit, cursor, ...filter } }) => listVms(database, { ...filter, after: cursor, limit: limitOf(limit) })
+  )
+  const vm = Type.Object({ vm: Type.String({ minLength: 1, maxLength: 255, description: 'NAME, NAME@HOST or UUID' }) })
+  app.get(
+    '/vms/:vm',
+    { schema: { summary: 'A VM', operationId: 'getVm', params: vm, response: { 200: answers('The VM', VmView) } } },
+    ({ params }) => findVm(database, params.vm)
+  )
+
+  const named = query({ name: Name('Exact, or with `*` for anything') })
+  app.get(
+    '/hosts',
+    { schema: { summary: 'Hosts', operationId: 'listHosts', querystring: named, response: { 200: pageOf(HostView) } } },
+    ({ query: { limit, cursor, name } }) => listHosts(database, { name, after: cursor, limit: limitOf(limit) })
+  )
+  const host = Type.Object({ host: Type.String({ minLength: 1, maxLength: 255 }) })
+  app.get(
+    '/hosts/:host',
+    {
+      schema: {
+        summary: 'A host',
+        operationId: 'getHost',
+        params: host,
+        response: { 200: answers('The host', HostView) }
+      }
+    },
+    async ({ params }) => {
+      const subject = resource.host(params.host)
+      const found = (await loadFacts(database, [subject])).get(subject)
+      if (found) return found
+      const close = await closeNames(database, 'host', params.host)
+      throw new RequestError('not_found', `there is no host ${quote(params.host)}`, {
+        pointer: '/host',
+        next: 'see `taskomatic host list`',
+        status: 'not_found',
+        candidates: close
+      })
+    }
+  )
+
+  app.get(
+    '/stores',
+    {
+      schema: { summary: 'Stores', operationId: 'listStores', querystring: named, response: { 200: pageOf(StoreView) } }
+    },
+    ({ query: { limit, cursor, name } }) => listStores(database, { name, after: cursor, limit: limitOf(limit) })
+  )
+  const pools = query({ host: Name('Only on this host'), store: Name('Only handles on this store') })
+  app.get(
+    '/pools',
+    { schema: { summary: 'Pools', operationId: 'listPools', querystring: pools, response: { 200: pageOf(PoolView) } } },
+    ({ query: { limit, cursor, ...filter } }) =>
+      listPools(database, { ...filter, after: cursor, limit: limitOf(limit) })
+  )
+  const volumes = query({ store: Name('Only in this store'), name: Name('Exact, or with `*` for anything') })
+  app.get(
+    '/volumes',
+    {
+      schema: {
+        summary: 'Volumes',
+        operationId: 'listVolumes',
+        querystring: volumes,
+        response: { 200: pageOf(VolumeView) }
+      }
+    },
+    ({ query: { limit, cursor, ...filter } }) =>
+      listVolumes(database, { ...filter, after: cursor, limit: limitOf(limit) })
+  )
+}
