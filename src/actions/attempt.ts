@@ -1,6 +1,7 @@
 // One try at a task: follows its steps, and turns what hosts did to it into an outcome.
 // A refusal fails, or is tried again when libvirt's code says that it passes; what was not sent waits for the host;
 // what was sent and never answered is looked for. Faults of our own are thrown on.
+import { setTimeout as delay } from 'node:timers/promises'
 import { HostError } from '../host/error.ts'
 import type { TaskError } from '../queue/task.ts'
 import { complete, failed, park, retry, uncertain, type ActionContext, type Outcome, type Probe } from './action.ts'
@@ -18,14 +19,23 @@ const longestRetryMs = 30_000
 export const retryDelayMs = (tries: number): number =>
   Math.min(longestRetryMs, firstRetryMs * 2 ** Math.max(0, tries - 1))
 
+export type Settle = {
+  /** Asked when the outcome of something sent is unknown. */
+  probe: () => Promise<Probe>
+  /** Overrides what an error says to do next. */
+  next?: string
+  /** How long a host that is silent may take to answer the probe before the task is uncertain; default 15,000. */
+  patienceMs?: number
+}
+
 /**
- * Runs `body`. `probe` is asked when the outcome of something sent is unknown; `next` overrides what an error says to do.
+ * Runs `body`.
  * @throws whatever is no HostError, and HostError `fenced`
  */
 export async function attempt(
   ctx: ActionContext,
   body: (step: Step) => Promise<Outcome>,
-  settle: { probe: () => Promise<Probe>; next?: string }
+  settle: Settle
 ): Promise<Outcome> {
   let current = 'begin'
   const step: Step = (name) => {
@@ -40,12 +50,7 @@ export async function attempt(
   }
 }
 
-async function outcomeOf(
-  ctx: ActionContext,
-  error: HostError,
-  step: string,
-  settle: { probe: () => Promise<Probe>; next?: string }
-): Promise<Outcome> {
+async function outcomeOf(ctx: ActionContext, error: HostError, step: string, settle: Settle): Promise<Outcome> {
   const told = errorOf(error, step, settle.next)
   switch (error.code) {
     case 'fenced':
@@ -55,14 +60,14 @@ async function outcomeOf(
     case 'unreachable':
       return park(`host ${error.host} is down`, hostKey(error.host))
     case 'unknown_outcome':
-      return settled(ctx, told, await probeSafely(error, settle.probe))
+      return settled(ctx, told, await probePatiently(ctx, error, settle))
     case 'refused':
       return isTransient(error) && ctx.task.attempt < maxAttempts
         ? retry(retryDelayMs(ctx.task.attempt), told)
         : failed(told)
     case 'timeout': {
       // The wait is over, or an answer to a look did not come: what was sent before may have happened.
-      const probe = await probeSafely(error, settle.probe)
+      const probe = await probePatiently(ctx, error, settle)
       return probe.happened === 'no' ? failed(told) : settled(ctx, told, probe)
     }
     default:
@@ -78,6 +83,20 @@ function settled(ctx: ActionContext, error: TaskError, probe: Probe): Outcome {
   if (probe.happened === 'no')
     return ctx.task.attempt < maxAttempts ? retry(retryDelayMs(ctx.task.attempt), error) : failed(error)
   return uncertain({ ...error, next: `${probe.why}; it is looked for again when the host returns` }, probe.evidence)
+}
+
+const defaultPatienceMs = 15_000
+const firstLookMs = 100
+const longestLookMs = 2_000
+
+/** Most connections that are lost are back within seconds: only then is it said that nobody knows. */
+async function probePatiently(ctx: ActionContext, sent: HostError, settle: Settle): Promise<Probe> {
+  const giveUp = performance.now() + (settle.patienceMs ?? defaultPatienceMs)
+  for (let waitMs = firstLookMs; ; waitMs = Math.min(longestLookMs, waitMs * 2)) {
+    const probe = await probeSafely(sent, settle.probe)
+    if (probe.happened !== 'unknown' || ctx.signal.aborted || performance.now() + waitMs > giveUp) return probe
+    await delay(waitMs)
+  }
 }
 
 /** A probe that cannot ask does not know. */

@@ -42,7 +42,8 @@ export const vmReboot = action({
   },
   effect: () => [],
   bindTo: ({ vm }, state) => bindToVm(vm, state),
-  run: (ctx, given) => attempt(ctx, (step) => reboot(ctx, given, step), { probe: () => probe(ctx, given) }),
+  run: (ctx, given) =>
+    attempt(ctx, (step) => reboot(ctx, given, step), { probe: () => probe(ctx, given), patienceMs: 0 }),
   probe,
   undo: () => ({ impossible: 'a reboot cannot be taken back' })
 })

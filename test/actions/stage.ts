@@ -1,0 +1,375 @@
+// Actions run against simulated hosts through the real host layer, with an inventory in memory in place of the database:
+// what a task would see is what was last observed, and a task is bound, checked and run as the dispatcher does it.
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Action, ActionContext, Observer, Outcome, Probe, Verdict } from '../../src/actions/action.ts'
+import type { JsonObject } from '../../src/db/json.ts'
+import { HostConnections } from '../../src/host/connections.ts'
+import { HostError } from '../../src/host/error.ts'
+import { InventoryError } from '../../src/inventory/error.ts'
+import type { HostFacts, PoolFacts, StoreFacts, VmFacts, VolumeFacts } from '../../src/inventory/facts.ts'
+import { FleetState } from '../../src/inventory/fleet-state.ts'
+import type { HostIdentity } from '../../src/model/host.ts'
+import { parseResource } from '../../src/model/resource.ts'
+import type { ObservedNetwork, ObservedPool } from '../../src/model/storage.ts'
+import { isActive, type ObservedVm } from '../../src/model/vm.ts'
+import { startSimFleet, type SimFleet, type SimFleetOptions } from '../../src/sim/fleet.ts'
+
+export const instance = '1f0c93ab-0000-4000-8000-000000000000'
+
+type Known = { name: string; uuid: string; controlUri: string; peerUri: string | null; migrationUri: string | null }
+type Sighting = { state: 'active' | 'defined' | 'absent' | 'unknown'; vm: ObservedVm | undefined }
+
+/** What was observed, by whom it was asked to be recorded; nothing else is known. */
+class Memory {
+  readonly hosts = new Map<string, Known>()
+  readonly identities = new Map<string, HostIdentity>()
+  readonly cordons = new Map<string, string>()
+  readonly whereabouts = new Map<string, Map<string, Sighting>>()
+  readonly pools = new Map<string, ObservedPool>()
+  readonly networks = new Map<string, ObservedNetwork>()
+  readonly shares = new Map<string, string>()
+  readonly kept: { uuid: string; host: string; xml: string }[] = []
+
+  sighted(uuid: string, host: string, vm: ObservedVm | undefined): void {
+    const places = this.whereabouts.get(uuid) ?? new Map<string, Sighting>()
+    this.whereabouts.set(uuid, places)
+    places.set(host, { state: vm ? (isActive(vm.power) ? 'active' : 'defined') : 'absent', vm })
+  }
+
+  storeOf = (host: string, pool: string): string => this.shares.get(`${host}/${pool}`) ?? `${host}/${pool}`
+
+  facts(subject: string): object | null {
+    const { kind, parts } = parseResource(subject) ?? { kind: undefined, parts: [] }
+    const [first = '', second = ''] = parts
+    if (kind === 'vm') return this.#vm(first)
+    if (kind === 'vm-name') return this.#homes(first)
+    if (kind === 'host') return this.#host(first)
+    if (kind === 'pool') return this.#pool(first, second)
+    if (kind === 'store') return this.#store(first)
+    if (kind === 'volume') return this.#volume(first, second)
+    if (kind === 'network') return this.networks.get(`${first}/${second}`) ?? null
+    return null
+  }
+
+  #vm(uuid: string): VmFacts | null {
+    const places = [...(this.whereabouts.get(uuid) ?? [])].filter(([, { vm }]) => vm !== undefined)
+    const active = places.find(([, { state }]) => state === 'active')
+    const home = active ?? places[0]
+    const vm = home?.[1].vm
+    if (!home || !vm) return null
+    const elsewhere: VmFacts['elsewhere'] = {}
+    for (const [host, { state }] of places) if (host !== home[0] && state !== 'absent') elsewhere[host] = state
+    const disks = vm.disks.map((disk) => {
+      const at = disk.source?.lastIndexOf('/') ?? -1
+      const [dir, file] = [disk.source?.slice(0, at), disk.source?.slice(at + 1) ?? null]
+      const pool = [...this.pools].find(([key, { target }]) => key.startsWith(`${home[0]}/`) && target === dir)?.[1]
+      return { ...disk, store: pool ? this.storeOf(home[0], pool.name) : null, volume: pool ? file : null }
+    })
+    const { foreignMetadata, mark, ...rest } = vm
+    const owner = mark ? 'ours' : foreignMetadata.length > 0 ? 'foreign' : 'plain'
+    return { ...rest, home: home[0], activeOn: active?.[0] ?? null, disks, owner, elsewhere, observedAt: null }
+  }
+
+  #homes(name: string): object | null {
+    const found = [...this.whereabouts.keys()].map((uuid) => this.#vm(uuid)).filter((vm) => vm?.name === name)
+    return found.length > 0 ? Object.fromEntries(found.map((vm) => [vm?.uuid, vm?.home])) : null
+  }
+
+  #host(name: string): HostFacts | null {
+    const known = this.hosts.get(name)
+    if (!known) return null
+    const seen = this.identities.get(name)
+    const vms = [...this.whereabouts.keys()].map((uuid) => this.#vm(uuid)).filter((vm) => vm?.home === name)
+    return {
+      ...known,
+      connection: 'up',
+      connectionReason: null,
+      cordoned: this.cordons.has(name),
+      cordonReason: this.cordons.get(name) ?? null,
+      arch: seen?.arch ?? null,
+      domainType: seen?.domainType ?? null,
+      emulator: seen?.emulator ?? null,
+      machine: seen?.machine ?? null,
+      cpus: seen?.cpus ?? 0,
+      memoryMiB: seen?.memoryMiB ?? 0,
+      definitions: vms.length,
+      activeVms: vms.filter((vm) => vm?.activeOn === name).length,
+      committedMiB: 0
+    }
+  }
+
+  #pool(host: string, name: string): PoolFacts | null {
+    const pool = this.pools.get(`${host}/${name}`)
+    return pool ? { ...pool, host, store: this.storeOf(host, name) } : null
+  }
+
+  #store(name: string): StoreFacts | null {
+    const members = [...this.pools].filter(([key]) => this.storeOf(...split(key)) === name)
+    const type = members[0]?.[1].type
+    if (type === undefined) return null
+    const pools = members.map(
+      ([key, { name: pool, target, active }]) => [split(key)[0], { pool, target, active }] as const
+    )
+    return { name, shared: !name.includes('/'), type, pools: Object.fromEntries(pools) }
+  }
+
+  #volume(store: string, name: string): VolumeFacts | null {
+    for (const [key, pool] of this.pools) {
+      const volume = pool.volumes.find((candidate) => candidate.name === name)
+      if (!volume || this.storeOf(...split(key)) !== store) continue
+      const users = [...this.whereabouts].filter(([, places]) =>
+        [...places.values()].some(({ vm }) => vm?.disks.some(({ source }) => source === volume.path))
+      )
+      return { ...volume, store, usedBy: users.map(([uuid]) => uuid) }
+    }
+    return null
+  }
+}
+
+const split = (key: string): [string, string] => {
+  const at = key.indexOf('/')
+  return [key.slice(0, at), key.slice(at + 1)]
+}
+
+export type Ran = {
+  outcome: Outcome
+  steps: string[]
+  logs: string[]
+  progress: { done: number; total: number | null }[]
+}
+
+export class Stage {
+  readonly fleet: SimFleet
+  readonly hosts: HostConnections
+  readonly memory = new Memory()
+  #task = 40
+
+  constructor(fleet: SimFleet, hosts: HostConnections) {
+    this.fleet = fleet
+    this.hosts = hosts
+  }
+
+  /** Hosts are known and everything that they have; each has the shared directory as pool `nfs1`, all of them one store. */
+  async prepare(): Promise<void> {
+    for (const [name, controlUri] of Object.entries(this.fleet.uris)) {
+      const { uuid } = this.fleet.host(name)
+      this.memory.hosts.set(name, { name, uuid, controlUri, peerUri: controlUri, migrationUri: null })
+    }
+    this.hosts.setHosts([...this.memory.hosts.values()])
+    this.hosts.start()
+    for (const name of this.memory.hosts.keys()) {
+      await this.hosts.host(name).definePool({ name: 'nfs1', type: 'dir', target: '/shared' })
+      await this.hosts.host(name).setPoolAutostart('nfs1', true)
+      this.memory.shares.set(`${name}/nfs1`, 'nfs1')
+    }
+    await this.relist()
+  }
+
+  /** As the watchers do on every (re)connect; hosts that are down keep what was known. */
+  async relist(): Promise<void> {
+    for (const host of this.memory.hosts.keys()) {
+      try {
+        await this.observer.host(host)
+      } catch (error) {
+        if (!(error instanceof HostError)) throw error
+      }
+    }
+  }
+
+  /** A host whose connection was cut is connected to again. */
+  async reachable(host: string): Promise<void> {
+    for (let tries = 0; ; tries++) {
+      try {
+        await this.hosts.host(host).vmByName('')
+        return
+      } catch (error) {
+        if (!(error instanceof HostError) || error.code !== 'unreachable' || tries > 200) throw error
+        await delay(20)
+      }
+    }
+  }
+
+  readonly observer: Observer = {
+    vm: async (host, uuid) => this.memory.sighted(uuid, host, await this.hosts.host(host).vm(uuid)),
+    pool: async (host, name) => {
+      const pool = await this.hosts.host(host).pool(name)
+      if (pool) this.memory.pools.set(`${host}/${name}`, pool)
+      else this.memory.pools.delete(`${host}/${name}`)
+    },
+    host: async (host) => {
+      const handle = this.hosts.host(host)
+      this.memory.identities.set(host, await handle.identify())
+      const { vms, pools, networks } = await handle.list()
+      for (const [uuid, places] of this.memory.whereabouts)
+        if (places.has(host)) this.memory.sighted(uuid, host, undefined)
+      for (const vm of vms) this.memory.sighted(vm.uuid, host, vm)
+      for (const key of this.memory.pools.keys()) if (split(key)[0] === host) this.memory.pools.delete(key)
+      for (const pool of pools) this.memory.pools.set(`${host}/${pool.name}`, pool)
+      for (const network of networks) this.memory.networks.set(`${host}/${network.name}`, network)
+    },
+    forgetHost: async (host) => {
+      this.memory.hosts.delete(host)
+      for (const places of this.memory.whereabouts.values()) places.delete(host)
+      this.hosts.setHosts([...this.memory.hosts.values()])
+    },
+    addHost: async ({ by: _, ...host }) => {
+      const twin = [...this.memory.hosts.values()].find(
+        ({ name, uuid }) => (name === host.name) !== (uuid === host.uuid)
+      )
+      if (twin) throw new InventoryError('duplicate_host', `the machine ${host.uuid} is ${twin.name}`)
+      this.memory.hosts.set(host.name, host)
+      this.hosts.setHosts([...this.memory.hosts.values()])
+    },
+    setCordon: async (host, cordon) => {
+      if (cordon) this.memory.cordons.set(host, cordon.reason)
+      else this.memory.cordons.delete(host)
+    },
+    shareStore: async (store, pools) => {
+      for (const { host, pool } of pools) this.memory.shares.set(`${host}/${pool}`, store)
+    },
+    whereabouts: async (uuid) =>
+      [...(this.memory.whereabouts.get(uuid) ?? [])].map(([host, { state }]) => ({ host, state })),
+    bindWhereabouts: async (uuid, host) => {
+      const places = this.memory.whereabouts.get(uuid) ?? new Map<string, Sighting>()
+      this.memory.whereabouts.set(uuid, places)
+      if (!places.has(host)) places.set(host, { state: 'unknown', vm: undefined })
+    },
+    keepDefinition: async (uuid, host, xml) => void this.memory.kept.push({ uuid, host, xml })
+  }
+
+  /** Facts as observed, bound to a host; each subject is computed when it is read. */
+  #state(boundHost: string | null, loaded?: ReadonlySet<string>): FleetState {
+    const memory = this.memory
+    class Observed extends Map<string, JsonObject | null> {
+      override get(subject: string): JsonObject | null | undefined {
+        // What the pure functions did not read is not there when the task runs.
+        if (loaded && !loaded.has(subject)) return undefined
+        return memory.facts(subject) as JsonObject | null
+      }
+    }
+    return new FleetState({ phase: 'starting', base: new Observed(), boundHost })
+  }
+
+  /** A task as it would be stored: prepared once. A second `run` of it is a further attempt. */
+  task<A extends object>(of: Action, args: A): Task {
+    return new Task(this, of, { ...(of.prepare ? of.prepare(args as never) : args) }, ++this.#task)
+  }
+
+  /** One attempt at a new task. */
+  run<A extends object>(of: Action, args: A): Promise<Ran> {
+    return this.task(of, args).run()
+  }
+
+  /** Runs it and expects a good end; returns the result. */
+  async done<A extends object>(of: Action, args: A): Promise<JsonObject> {
+    const { outcome } = await this.run(of, args)
+    if (outcome.outcome !== 'complete') throw new Error(`${of.name} ended as ${JSON.stringify(outcome, null, 1)}`)
+    return outcome.result as JsonObject
+  }
+
+  observed(boundHost: string | null, loaded?: ReadonlySet<string>): FleetState {
+    return this.#state(boundHost, loaded)
+  }
+}
+
+export class Task {
+  readonly args: object
+  readonly id: number
+  readonly #stage: Stage
+  readonly #action: Action
+  readonly #abort = new AbortController()
+  #attempt = 0
+
+  constructor(stage: Stage, of: Action, args: object, id: number) {
+    this.#stage = stage
+    this.#action = of
+    this.args = args
+    this.id = id
+  }
+
+  cancel(): void {
+    this.#abort.abort()
+  }
+
+  /** As the dispatcher: bind, claims and check on observed facts; `impossible` fails; else it runs. */
+  async run(): Promise<Ran> {
+    const ran: Ran = { outcome: { outcome: 'complete', result: null }, steps: [], logs: [], progress: [] }
+    const { ctx, verdict } = this.#prepare(ran)
+    if (verdict.verdict === 'impossible') {
+      const { code, message, next } = verdict
+      ran.outcome = { outcome: 'failed', error: { code, message, next, step: 'check' } }
+    } else ran.outcome = await this.#action.run(ctx, this.args as never)
+    return ran
+  }
+
+  async probe(): Promise<Probe> {
+    return this.#action.probe(
+      this.#prepare({ outcome: { outcome: 'complete', result: null }, steps: [], logs: [], progress: [] }).ctx,
+      this.args as never
+    )
+  }
+
+  #prepare(ran: Ran): { ctx: ActionContext; verdict: Verdict } {
+    const args = this.args as never
+    const unbound = this.#stage.observed(null)
+    const to = this.#action.bindTo?.(args, unbound) ?? null
+    const host = to === null ? null : 'host' in to ? to.host : placed(unbound, this.#stage, to.place.stores)
+    const state = this.#stage.observed(host)
+    this.#action.claims(args, state)
+    const verdict = this.#action.check(args, state)
+    const loaded = new Set([...unbound.reads, ...state.reads])
+    this.#attempt++
+    const ctx: ActionContext = {
+      task: { id: this.id, attempt: this.#attempt, action: this.#action.name, title: 'a task', by: 'tester' },
+      instance,
+      state: this.#stage.observed(host, loaded),
+      boundHost: host,
+      signal: this.#abort.signal,
+      host: (name) => this.#stage.hosts.host(name),
+      connect: (address) => this.#stage.hosts.connect(address),
+      observe: this.#stage.observer,
+      log: (level, message) => void ran.logs.push(`${level}: ${message}`),
+      step: (name) => void ran.steps.push(name),
+      progress: ({ done, total }) => void ran.progress.push({ done, total }),
+      children: null
+    }
+    return { ctx, verdict }
+  }
+}
+
+/** The first host that has the stores and is open. */
+function placed(state: FleetState, stage: Stage, stores: string[]): string {
+  const fits = [...stage.memory.hosts.keys()].find(
+    (name) => !state.host(name)?.cordoned && stores.every((store) => state.store(store)?.pools[name]?.active)
+  )
+  if (fits === undefined) throw new Error('no host fits')
+  return fits
+}
+
+/** Runs `use` on a fleet with a shared directory /shared; everything is stopped whatever happens. */
+export async function withStage(
+  options: Partial<SimFleetOptions>,
+  use: (stage: Stage) => Promise<void>
+): Promise<void> {
+  const dir = mkdtempSync(join(tmpdir(), 'act-'))
+  const fleet = await startSimFleet({ hosts: 2, sharedStores: [{ name: 'nfs', path: '/shared' }], ...options, dir })
+  const hosts = new HostConnections({ firstRetryMs: 10, lastRetryMs: 50 })
+  try {
+    const stage = new Stage(fleet, hosts)
+    await stage.prepare()
+    await use(stage)
+  } finally {
+    await hosts.stop()
+    await fleet.stop()
+    rmSync(dir, { recursive: true, force: true })
+  }
+}
+
+/** The error of an outcome that is not good. */
+export function errorIn({ outcome }: Ran) {
+  if ('error' in outcome) return outcome.error
+  throw new Error(`there is no error in ${JSON.stringify(outcome)}`)
+}
