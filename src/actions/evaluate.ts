@@ -60,7 +60,7 @@ export function evaluatePlan(asked: readonly Asked[], loaded: Loaded): Evaluatio
       }
     } catch (error) {
       if (!(error instanceof NotLoaded)) throw error
-      missing.add(error.subject)
+      for (const subject of error.subjects) missing.add(subject)
     }
   }
   return missing.size > 0 ? { missing } : { missing: null, tasks, refusals }

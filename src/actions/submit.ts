@@ -68,8 +68,8 @@ export interface Submitter {
 
 /** At most this many tasks a submission. */
 export const maxTasks = 20_000
-// Facts read lead to further facts (a VM to its home, its disks to their stores): six rounds are more than any action needs.
-const maxLoadRounds = 8
+// Facts lead to further facts (a VM to its disks, these to their stores); each round loads at least one more.
+const maxLoadRounds = 100
 // Claims may differ once they are locked, since the fleet moves; who loses five races in a row is told to try again.
 const maxLockRounds = 5
 

@@ -5,13 +5,11 @@ import type { Action } from '../actions/action.ts'
 import type { Database } from '../db/open.ts'
 import { HostConnections, type HostConnectionsOptions } from '../host/connections.ts'
 import { startDispatcher, type Dispatcher, type DispatcherOptions } from './dispatcher.ts'
+import { readInstance } from '../inventory/installation.ts'
 import { createObserver } from './watch-observer.ts'
 import { startWatchers, type Watchers, type WatchOptions } from './watch.ts'
 
-export type EngineOptions = Pick<
-  DispatcherOptions,
-  'workers' | 'drainMs' | 'leaseMs' | 'guardPollMs' | 'listen' | 'instance'
-> & {
+export type EngineOptions = Pick<DispatcherOptions, 'workers' | 'drainMs' | 'leaseMs' | 'guardPollMs' | 'listen'> & {
   database: Database
   registry: ReadonlyMap<string, Action>
   log: Logger
@@ -33,7 +31,8 @@ export type Engine = {
 }
 
 export async function startEngine(options: EngineOptions): Promise<Engine> {
-  const { database, registry, log, instance, definitionKey } = options
+  const { database, registry, log, definitionKey } = options
+  const instance = await readInstance(database)
   let dispatcher: Dispatcher | undefined
   const hosts = new HostConnections({
     ...options.connections,

@@ -115,6 +115,9 @@ async function checked(
   return { code: verdict.code, message: verdict.message, step: 'check', next: verdict.next }
 }
 
+/** Facts lead to further facts (a VM to its disks, these to their stores); each round loads at least one more. */
+const maxLoadRounds = 100
+
 const stateOf = (base: Map<string, JsonObject | null>, host: string | null) =>
   new FleetState({ phase: 'starting', base, boundHost: host })
 
@@ -126,15 +129,15 @@ async function asked<T>(
   ask: (state: FleetState) => T,
   host: string | null = null
 ): Promise<T> {
-  for (let round = 0; round < 32; round++) {
+  for (let round = 0; round < maxLoadRounds; round++) {
     try {
       return ask(stateOf(base, host))
     } catch (error) {
       if (!(error instanceof NotLoaded)) throw error
-      for (const [subject, facts] of await loadFacts(sql, [error.subject])) base.set(subject, facts)
+      for (const [subject, facts] of await loadFacts(sql, error.subjects)) base.set(subject, facts)
     }
   }
-  throw new Error(`facts of task ${task.id} (${task.action}) led to further facts 32 times`)
+  throw new Error(`facts of task ${task.id} (${task.action}) led to further facts ${maxLoadRounds} times`)
 }
 
 /** A task taken over is looked for first: only what did not happen is run. What hosts did to it is the action's to tell. */

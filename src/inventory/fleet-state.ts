@@ -8,10 +8,10 @@ import { resource } from '../model/resource.ts'
 
 export class NotLoaded extends Error {
   override readonly name = 'NotLoaded'
-  readonly subject: string
-  constructor(subject: string) {
-    super(`facts of ${subject} are not loaded`)
-    this.subject = subject
+  readonly subjects: readonly string[]
+  constructor(subjects: readonly string[]) {
+    super(`facts of ${subjects.slice(0, 5).join(', ')} are not loaded`)
+    this.subjects = subjects
   }
 }
 
@@ -54,7 +54,7 @@ export class FleetState {
   facts(subject: string): JsonObject | undefined {
     this.#reads.add(subject)
     const base = this.#base.get(subject)
-    if (base === undefined) throw new NotLoaded(subject)
+    if (base === undefined) throw new NotLoaded([subject])
     let folded: JsonObject | null = base
     for (const overlay of this.#overlays.get(subject) ?? []) {
       if (overlay.task === this.#without) continue
@@ -64,6 +64,12 @@ export class FleetState {
   }
 
   // Stored JSON is taken for typed facts here and nowhere else: the inventory and the actions' effects write them typed.
+  /** Says what will be read next, so that it is loaded in one go: for lists whose length nobody bounds. */
+  need(subjects: readonly string[]): void {
+    const missing = subjects.filter((subject) => !this.#base.has(subject))
+    if (missing.length > 0) throw new NotLoaded(missing)
+  }
+
   vm(uuid: string): VmFacts | undefined {
     return this.facts(resource.vm(uuid)) as unknown as VmFacts | undefined
   }
@@ -71,10 +77,9 @@ export class FleetState {
   /** Every VM of that name, with its home; a fleet that was adopted may have several. */
   vmsNamed(name: string): VmFacts[] {
     const byUuid = (this.facts(resource.vmName(name)) as unknown as VmNameFacts | undefined) ?? {}
-    return Object.entries(byUuid)
-      .filter(([, home]) => home !== null)
-      .map(([uuid]) => this.vm(uuid))
-      .filter((vm): vm is VmFacts => vm !== undefined && vm.name === name)
+    const uuids = Object.entries(byUuid).flatMap(([uuid, home]) => (home === null ? [] : [uuid]))
+    this.need(uuids.map((uuid) => resource.vm(uuid)))
+    return uuids.map((uuid) => this.vm(uuid)).filter((vm): vm is VmFacts => vm !== undefined && vm.name === name)
   }
 
   host(name: string): HostFacts | undefined {
