@@ -5,8 +5,8 @@ import type { ProcedureName } from '../libvirt/wire.gen.ts'
 import type { Session } from './session.ts'
 import type { SimHost } from './host.ts'
 
-/** The call that is being answered: who asked, and its serial, which a stream's messages carry. */
-export type CallContext = { session: Session; serial: number }
+/** The call that is being answered: who asked, its serial, which a stream's messages carry, and whether it shall stop halfway. */
+export type CallContext = { session: Session; serial: number; halfway: boolean }
 
 /** `host` is the session's. What a handler throws as Refusal becomes the call's error. */
 export type Handler<Name extends ProcedureName> = (

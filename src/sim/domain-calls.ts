@@ -111,7 +111,7 @@ async function resume(host: SimHost, domain: SimDomain): Promise<void> {
 }
 
 function rename(host: SimHost, domain: SimDomain, name: string): void {
-  if (domain.active) throw notValid('domain has to be shutoff before renaming')
+  if (domain.active) throw notValid('cannot rename active domain')
   if (!domain.persistent) throw notValid('cannot rename a transient domain')
   if (domain.snapshots.size > 0) throw notValid('cannot rename domain with snapshots')
   if (domain.saved) throw notValid("domain with a managed saved state can't be renamed")

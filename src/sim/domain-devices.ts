@@ -170,6 +170,10 @@ function assignAddresses(tree: XmlNode, devices: XmlNode): void {
   }
   if (find(devices, 'video')) used.add(2)
   const units = new Map<string, number>()
+  elements(devices, 'channel').forEach((channel, index) => {
+    if (!find(channel, 'address') && find(channel, 'target')?.attrs['type'] === 'virtio')
+      channel.children.push(node('address', { type: 'virtio-serial', controller: '0', bus: '0', port: index + 1 }))
+  })
   for (const kind of pciKinds)
     for (const device of elements(devices, kind)) {
       if (find(device, 'address') || textAt(device, 'address') !== null) continue

@@ -54,7 +54,7 @@ function xmlOf(domain: SimDomain, flags: number): string {
   const { SECURE, INACTIVE, MIGRATABLE } = DomainXMLFlags
   const inactive = (flags & (INACTIVE | MIGRATABLE)) !== 0
   const def = inactive ? (domain.persistent ?? domain.current) : domain.current
-  const xml = !inactive && domain.live ? liveXml(domain.live, domain.id) : def.xml
+  const xml = !inactive && domain.live ? liveXml(domain.live, domain.id, domain.guest.agent) : def.xml
   return (flags & SECURE) === 0 ? withoutSecrets(xml) : xml
 }
 
@@ -168,9 +168,6 @@ export const domainQueries: Handlers = {
     return { state: 0, details: 0, stateTime: 0n }
   },
   DOMAIN_GET_BLOCK_INFO: ({ dom, path }, host) => byPath(host, host.domain(dom), path),
-  DOMAIN_GET_HOSTNAME: ({ dom }, host) => {
-    throw refuse('ARGUMENT_UNSUPPORTED', 'QEMU', `no hostname is known of ${host.domain(dom).name}`)
-  },
   DOMAIN_GET_VCPUS: ({ dom, maxinfo, maplen }, host) => {
     const domain = host.domain(dom)
     if (!domain.active) throw notValid('cannot retrieve vcpu information for inactive domain')

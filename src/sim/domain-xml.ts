@@ -94,6 +94,15 @@ export function editDefinition(def: DomainDef, change: (tree: XmlNode) => void):
   return definitionOf(tree)
 }
 
+/** The same definition after `change` has altered its devices, completed again: a new device gets its address. */
+export function recompleted(def: DomainDef, change: (devices: XmlNode) => void): DomainDef {
+  return editDefinition(def, (tree) => {
+    const devices = find(tree, 'devices') ?? node('devices')
+    change(devices)
+    addDeviceDefaults(tree, devices)
+  })
+}
+
 export function readDisk(disk: XmlNode): DomainDisk {
   const source = find(disk, 'source')
   const kind = disk.attrs['type'] ?? 'file'
@@ -120,8 +129,8 @@ function complete(tree: XmlNode): XmlNode {
     Object.entries(tree.attrs).filter(([key]) => key === 'type' || key.startsWith('xmlns'))
   )
   completeIdentity(tree)
-  completeSizes(tree)
   completeMachine(tree)
+  completeSizes(tree)
   for (const [name, value] of [
     ['on_poweroff', 'destroy'],
     ['on_reboot', 'restart'],
@@ -179,7 +188,7 @@ const machines: Record<string, string> = { pc: 'pc-i440fx-7.2', q35: 'pc-q35-7.2
 function completeMachine(tree: XmlNode): void {
   const os = find(tree, 'os')
   const type = find(os, 'type')
-  if (!os || !type) throw refuse('OS_TYPE', 'DOMAIN', 'an os <type> must be specified')
+  if (!os || !type) throw refuse('XML_ERROR', 'DOMAIN', 'an os <type> must be specified')
   const { arch = 'x86_64', machine = 'pc' } = type.attrs
   if (arch !== 'x86_64' && arch !== 'i686')
     throw refuse('CONFIG_UNSUPPORTED', 'DOMAIN', `No emulator found for arch '${arch}'`)

@@ -72,6 +72,8 @@ export class SimDomain {
   /** The guest was asked to shut down; a second request does not begin again. */
   shutdownTimer: NodeJS.Timeout | null = null
   pendingReboot = false
+  /** Removals that the guest has not completed: a reset does. */
+  atReset: (() => void)[] = []
   startedAt = 0
   /** The host that its memory goes to now. */
   migratingTo: string | null = null

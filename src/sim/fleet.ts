@@ -72,18 +72,38 @@ export class SimFleet implements Surroundings {
     }
   }
 
+  // The ups and downs of a host
+
+  /** Cuts a host's power; `silent`: without a word to its peers. Arriving and leaving migrations fail. */
+  async powerOff(name: string, options: { silent?: boolean } = {}): Promise<void> {
+    const host = this.host(name)
+    await host.server.powerOff(options)
+    for (const other of this.hosts) this.#breakMigrations(other, name)
+  }
+
+  /** Boots a host that has no power. */
+  boot(name: string): Promise<void> {
+    return this.host(name).server.boot()
+  }
+
+  /** Restarts a host's libvirtd: its clients are dropped, its guests live. */
+  restartDaemon(name: string): Promise<void> {
+    return this.host(name).server.restartDaemon()
+  }
+
   // The network between the hosts
 
   /** Cuts the link between two hosts: peer-to-peer migrations between them fail, and none can begin. */
   partition(a: string, b: string): void {
     this.#cut.add(linkOf(a, b))
-    for (const [from, to] of [
-      [a, b],
-      [b, a]
-    ] as const)
-      for (const domain of this.host(from).domains.values())
-        if (domain.migratingTo === to)
-          domain.job?.fail(refuse('OPERATION_FAILED', 'QEMU', 'migration out job: unexpectedly failed'))
+    this.#breakMigrations(this.host(a), b)
+    this.#breakMigrations(this.host(b), a)
+  }
+
+  #breakMigrations(from: SimHost, to: string): void {
+    for (const domain of from.domains.values())
+      if (domain.migratingTo === to)
+        domain.job?.fail(refuse('OPERATION_FAILED', 'QEMU', 'migration out job: unexpectedly failed'))
   }
 
   /** Joins two hosts again. */

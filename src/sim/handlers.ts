@@ -2,7 +2,9 @@
 
 import type { ArgsOf, ReplyOf } from '../libvirt/payload.ts'
 import type { ProcedureName } from '../libvirt/wire.gen.ts'
+import { agentCalls } from './agent-calls.ts'
 import type { CallContext, Handler, Handlers } from './call.ts'
+import { deviceCalls } from './device-calls.ts'
 import { domainCalls } from './domain-calls.ts'
 import { domainQueries } from './domain-queries.ts'
 import { eventCalls } from './event-calls.ts'
@@ -15,7 +17,9 @@ import { nodeCalls } from './node-calls.ts'
 import { poolCalls } from './pool-calls.ts'
 import { refuse } from './refusal.ts'
 import { saveCalls } from './save.ts'
+import { snapshotCalls } from './snapshot-calls.ts'
 import { streamCalls } from './stream.ts'
+import { tuningCalls } from './tuning-calls.ts'
 import { volumeCalls } from './volume-calls.ts'
 
 const handlers: Handlers = {
@@ -25,6 +29,10 @@ const handlers: Handlers = {
   ...domainQueries,
   ...metadataCalls,
   ...saveCalls,
+  ...snapshotCalls,
+  ...deviceCalls,
+  ...tuningCalls,
+  ...agentCalls,
   ...jobCalls,
   ...migrationCalls,
   ...poolCalls,

@@ -58,7 +58,7 @@ export class SimHost {
   readonly faults = new HostFaults()
   /** Names to UUIDs, since most look-ups are by name. */
   readonly #uuidByName = new Map<string, string>()
-  readonly #mounts: { prefix: string; store: SimStore }[] = []
+  readonly #mounts: { prefix: string; store: SimStore; from: string }[] = []
   readonly #timers = new Set<NodeJS.Timeout>()
   #lastId = 0
   bootedAt = Date.now()
@@ -76,10 +76,10 @@ export class SimHost {
 
   // Files
 
-  /** Makes a store appear at a path, as a mounted file system does. */
-  mount(prefix: string, store: SimStore): void {
+  /** Makes a store, or the directory `from` in it, appear at a path, as a mounted file system does. */
+  mount(prefix: string, store: SimStore, from = ''): void {
     this.unmount(prefix)
-    this.#mounts.push({ prefix: prefix === '/' ? '' : prefix.replace(/\/+$/, ''), store })
+    this.#mounts.push({ prefix: prefix === '/' ? '' : prefix.replace(/\/+$/, ''), store, from })
     this.#mounts.sort((a, b) => b.prefix.length - a.prefix.length)
   }
 
@@ -90,8 +90,9 @@ export class SimHost {
 
   /** The store that a path leads to, and the path in it. */
   locate(path: string): { store: SimStore; inner: string } {
-    for (const { prefix, store } of this.#mounts)
-      if (path === prefix || path.startsWith(`${prefix}/`)) return { store, inner: path.slice(prefix.length) || '/' }
+    for (const { prefix, store, from } of this.#mounts)
+      if (path === prefix || path.startsWith(`${prefix}/`))
+        return { store, inner: from + path.slice(prefix.length) || '/' }
     return { store: this.localStore, inner: path }
   }
 

@@ -2,6 +2,8 @@
 // Whether a call may do it at all is decided in domain-calls.ts.
 
 import {
+  AgentLifecycleReason,
+  AgentLifecycleState,
   DomainEventResumedDetailType,
   DomainEventShutdownDetailType,
   DomainEventStartedDetailType,
@@ -47,7 +49,12 @@ export async function boot(
   def: DomainDef,
   options: { paused: boolean }
 ): Promise<void> {
-  launch(host, domain, def, { incoming: false })
+  try {
+    launch(host, domain, def, { incoming: false })
+  } catch (error) {
+    domain.reason = DomainShutoffReason.FAILED
+    throw error
+  }
   noteStart(host, domain)
   await host.wait(host.settings.startMs)
   if (domain.live !== def) throw refuse('OPERATION_FAILED', 'QEMU', 'domain is no longer running')
@@ -58,9 +65,23 @@ export async function boot(
     return
   }
   run(host, domain, DomainRunningReason.BOOTED)
+  tellAgent(host, domain)
   // QEMU's own event comes first, libvirt's after it.
   host.emitLifecycle(domain, DomainEventType.RESUMED, DomainEventResumedDetailType.UNPAUSED)
   host.emitLifecycle(domain, DomainEventType.STARTED, DomainEventStartedDetailType.BOOTED)
+}
+
+// libvirt tells of the channel when the domain starts; the agent in the guest answers a moment later.
+function tellAgent(host: SimHost, domain: SimDomain): void {
+  if (!domain.live?.agent) return
+  const tell = (connected: boolean): void =>
+    host.emit('DOMAIN_EVENT_CALLBACK_AGENT_LIFECYCLE', domain.uuid, {
+      dom: domain.ref,
+      state: connected ? AgentLifecycleState.CONNECTED : AgentLifecycleState.DISCONNECTED,
+      reason: connected ? AgentLifecycleReason.CHANNEL : AgentLifecycleReason.DOMAIN_STARTED
+    })
+  tell(false)
+  if (domain.guest.agent) host.after(0, () => domain.live && tell(true))
 }
 
 /** The journal's entry of a process that has begun; marked when the host's memory is now promised twice. */
@@ -99,6 +120,7 @@ export function end(
   host.cancel(domain.shutdownTimer)
   domain.shutdownTimer = null
   domain.pendingReboot = false
+  domain.atReset = []
   domain.job?.abort?.()
   domain.live = null
   domain.state = DomainState.SHUTOFF
@@ -170,5 +192,6 @@ export function reboot(host: SimHost, domain: SimDomain): void {
     return
   }
   host.note('rebooted', domain)
+  for (const act of domain.atReset.splice(0)) act()
   host.emit('DOMAIN_EVENT_CALLBACK_REBOOT', domain.uuid, { dom: domain.ref })
 }

@@ -18,8 +18,8 @@ const aliasNames: Record<string, string> = {
   tpm: 'tpm'
 }
 
-/** Adds the id, aliases, the host's names of network devices and the security label to a running guest's definition. */
-export function liveXml(def: DomainDef, id: number): string {
+/** Adds the id, aliases, the host's names of network devices and the security label to a running guest's definition. `agent`: it answers. */
+export function liveXml(def: DomainDef, id: number, agent: boolean): string {
   const tree = parseXml(def.xml, 'domain')
   tree.attrs = { ...tree.attrs, id: String(id) }
   const devices = find(tree, 'devices')
@@ -27,9 +27,9 @@ export function liveXml(def: DomainDef, id: number): string {
   let index = 0
   for (const device of elements(devices)) {
     if (device.name === 'disk') liveDisk(device, () => ++index)
-    if (device.name === 'interface' && !find(device, 'target'))
-      addBefore(device, 'model', node('target', { dev: `vnet${id}` }))
-    if (device.name === 'graphics' && device.attrs['port'] === '-1') device.attrs['port'] = String(5900 + id)
+    if (device.name === 'interface') liveNic(device, id)
+    if (device.name === 'channel') liveChannel(device, `domain-${id}-${def.name}`, agent)
+    if (device.name === 'graphics') liveGraphics(device, id)
     const alias = aliasOf(device, counts)
     if (alias !== undefined && !find(device, 'alias')) addBefore(device, 'address', node('alias', { name: alias }))
   }
@@ -57,6 +57,26 @@ function liveDisk(disk: XmlNode, next: () => number): void {
   if (!find(disk, 'backingStore') && disk.attrs['device'] === 'disk') addBefore(disk, 'target', node('backingStore'))
 }
 
+function liveNic(nic: XmlNode, id: number): void {
+  if (nic.attrs['type'] !== 'user' && !find(nic, 'target'))
+    addBefore(nic, 'model', node('target', { dev: `vnet${id}` }))
+}
+
+function liveGraphics(display: XmlNode, id: number): void {
+  if (display.attrs['port'] === '-1') display.attrs['port'] = String(5899 + id)
+  display.attrs['listen'] ??= '127.0.0.1'
+  const listen = find(display, 'listen')
+  if (listen) listen.attrs['address'] ??= display.attrs['listen']
+}
+
+function liveChannel(channel: XmlNode, folder: string, agent: boolean): void {
+  const target = find(channel, 'target')
+  if (!target || channel.attrs['type'] !== 'unix') return
+  const path = `/var/lib/libvirt/qemu/channel/target/${folder}/${target.attrs['name'] ?? ''}`
+  if (!find(channel, 'source')) addBefore(channel, 'target', node('source', { mode: 'bind', path }))
+  target.attrs['state'] = agent ? 'connected' : 'disconnected'
+}
+
 /** The name under which events and `device_del` know a device; undefined where it has none. */
 export function aliasOf(device: XmlNode, counts: Map<string, number>): string | undefined {
   const count = (kind: string): number => {
@@ -82,6 +102,15 @@ export function aliasOf(device: XmlNode, counts: Map<string, number>): string | 
   const name = aliasNames[device.name]
   if (name === undefined) return undefined
   return `${name}${device.name === 'console' ? 0 : count(device.name)}`
+}
+
+/** Every device that has a name, with it. */
+export function aliases(def: DomainDef): { alias: string; device: XmlNode }[] {
+  const counts = new Map<string, number>()
+  return elements(find(parseXml(def.xml), 'devices')).flatMap((device) => {
+    const alias = find(device, 'alias')?.attrs['name'] ?? aliasOf(device, counts)
+    return alias === undefined ? [] : [{ alias, device }]
+  })
 }
 
 function addBefore(device: XmlNode, name: string, child: XmlNode): void {

@@ -58,7 +58,7 @@ export function copyMemory(host: SimHost, domain: SimDomain, options: CopyOption
       copied += passBytes
       const dirty = domain.guest.dirtyMiBps * mib * (1 - job.throttle / 100)
       const rest = domain.guest.dirtyMiBps === 0 ? 0 : Math.min(total, (dirty * passMs) / 1000)
-      const restMs = speed === Infinity ? 0 : rest / (speed / 1000)
+      const restMs = speed === Infinity ? 0 : rest / speed
       const converges = rest === 0 || (dirty < bandwidth && restMs <= downtimeMs)
       if (converges) return resolve({ postCopy: false, remainingMs: 0 })
       if (options.autoConverge) job.throttle = Math.min(99, job.throttle === 0 ? 20 : job.throttle + 10)

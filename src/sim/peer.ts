@@ -31,20 +31,21 @@ class Peer {
 
   /** One call to the peer, with the faults that are set for it there. */
   async call<T>(name: ProcedureName, subject: string, act: () => T): Promise<T> {
-    this.#requireLink()
+    this.requireLink()
     const fault = this.host.faults.next(name, subject)
     if (this.host.settings.latencyMs > 0) await this.#source.wait(this.host.settings.latencyMs)
-    this.#requireLink()
+    this.requireLink()
     if (fault?.kind === 'delay') await this.#source.wait(fault.ms)
     if (fault?.kind === 'error') throw new Refusal(fault.code, fault.domain, fault.message)
     if (fault?.kind === 'drop_before') throw lost()
     const answer = act()
     if (fault?.kind === 'drop_after' || fault?.kind === 'lose_reply') throw lost()
-    this.#requireLink()
+    this.requireLink()
     return answer
   }
 
-  #requireLink(): void {
+  /** Throws where the peer cannot be reached. */
+  requireLink(): void {
     if (!this.host.powered || !this.#source.world.linked(this.#source.name, this.host.name)) throw lost()
   }
 }
@@ -106,6 +107,7 @@ async function overTheLine(
   cookie: Cookie
 ): Promise<void> {
   const { flags } = request
+  peer.requireLink()
   const end = await copyMemory(host, domain, {
     bandwidthMiBps: request.bandwidthMiBps,
     autoConverge: (flags & DomainMigrateFlags.AUTO_CONVERGE) !== 0,

@@ -18,6 +18,7 @@ import { type Emission, Registrations } from './events.ts'
 import type { Fault } from './faults.ts'
 import { answer } from './handlers.ts'
 import type { EventSink, SimHost } from './host.ts'
+import { answerOlder } from './older-procedures.ts'
 import { Refusal, refuse } from './refusal.ts'
 import { errorPayload } from './remote-error.ts'
 import type { SimStream } from './stream.ts'
@@ -71,7 +72,8 @@ export class Session implements EventSink {
   }
 
   drop(reset: boolean): void {
-    if (reset) this.#socket.resetAndDestroy()
+    // Only TCP has a reset; a unix socket is just closed.
+    if (reset && this.#socket.remoteAddress !== undefined) this.#socket.resetAndDestroy()
     this.close()
   }
 
@@ -150,13 +152,14 @@ export class Session implements EventSink {
   async #answer(frame: Frame): Promise<void> {
     const name = frame.program === remoteProgram ? procedureName(frame.procedure) : undefined
     try {
-      if (name === undefined) throw refuse('RPC', 'RPC', `unknown procedure: ${frame.procedure}`)
+      if (name === undefined) return await this.#answerOlder(frame)
       if (!this.opened && !beforeOpen.has(name)) throw refuse('INTERNAL_ERROR', 'RPC', 'connection not open')
       const args = decodeArgs(name, frame.payload)
       const fault = this.host.faults.next(name, subjectOf(args))
       if (this.host.settings.latencyMs > 0) await this.host.wait(this.host.settings.latencyMs)
       if (fault) await this.#before(fault)
-      const reply = await answer(name, args, this.host, { session: this, serial: frame.serial })
+      const halfway = fault?.kind === 'half_copy'
+      const reply = await answer(name, args, this.host, { session: this, serial: frame.serial, halfway })
       if (fault) await this.#after(fault)
       this.#reply(frame, MessageStatus.OK, encodeReply(name, reply))
       this.streams.get(frame.serial)?.begin()
@@ -165,19 +168,28 @@ export class Session implements EventSink {
     }
   }
 
+  async #answerOlder(frame: Frame): Promise<void> {
+    const call = { session: this, serial: frame.serial, halfway: false }
+    const reply =
+      frame.program === remoteProgram ? answerOlder(frame.procedure, frame.payload, this.host, call) : undefined
+    if (!reply) throw refuse('RPC', 'RPC', `unknown procedure: ${frame.procedure}`)
+    this.#reply(frame, MessageStatus.OK, await reply)
+  }
+
   async #before(fault: Fault): Promise<void> {
     if (fault.kind === 'delay') await this.host.wait(fault.ms)
     if (fault.kind === 'error') throw new Refusal(fault.code, fault.domain, fault.message)
     if (fault.kind === 'hang') await never
-    if (fault.kind === 'drop_before') await this.#cut()
+    if (fault.kind === 'drop_before') await this.cut()
   }
 
   async #after(fault: Fault): Promise<void> {
     if (fault.kind === 'lose_reply') await never
-    if (fault.kind === 'drop_after') await this.#cut()
+    if (fault.kind === 'drop_after') await this.cut()
   }
 
-  #cut(): Promise<never> {
+  /** Ends the connection in the middle of a call; what the call has done so far stays. */
+  cut(): Promise<never> {
     this.drop(true)
     return never
   }

@@ -2,7 +2,7 @@
 
 import { StorageVolResizeFlags, StorageVolType } from '../libvirt/constants.gen.ts'
 import type { Empty, StorageVolume } from '../libvirt/wire.gen.ts'
-import type { Handlers } from './call.ts'
+import type { CallContext, Handlers } from './call.ts'
 import type { SimHost } from './host.ts'
 import { permissions, type SimPool } from './pool.ts'
 import { poolByName, poolOf } from './pool-calls.ts'
@@ -76,7 +76,13 @@ function create(host: SimHost, pool: SimPool, xml: string): StorageVolume {
   return vol
 }
 
-async function copy(host: SimHost, pool: SimPool, xml: string, from: StorageVolume): Promise<StorageVolume> {
+async function copy(
+  host: SimHost,
+  pool: SimPool,
+  xml: string,
+  from: StorageVolume,
+  call: CallContext
+): Promise<StorageVolume> {
   pool.requireActive()
   const source = volumeOf(host, from)
   const given = parseVolume(xml, pool)
@@ -87,8 +93,7 @@ async function copy(host: SimHost, pool: SimPool, xml: string, from: StorageVolu
   // The file has its full size from the first moment: only the reply says that the copy is whole.
   const vol = add(host, pool, def, { partial: true })
   host.note('volume_created', { uuid: vol.key, name: vol.name }, { detail: `copy of ${source.path}` })
-  const half = host.faults.next('STORAGE_VOL_CREATE_XML_FROM', 'half copy')
-  if (half?.kind === 'half_copy') throw refuse('INTERNAL_ERROR', 'STORAGE', 'copy was cut off')
+  if (call.halfway) return call.session.cut()
   await host.wait((host.settings.copyMsPerGiB * Number(def.allocationBytes)) / 1024 ** 3)
   const made = host.file(vol.key)
   if (!made) throw refuse('SYSTEM_ERROR', 'STORAGE', `cannot open file '${vol.key}': No such file or directory`)
@@ -162,8 +167,8 @@ function byPath(host: SimHost, path: string, what: string): StorageVolume {
 
 export const volumeCalls: Handlers = {
   STORAGE_VOL_CREATE_XML: ({ pool, xml }, host) => ({ vol: create(host, poolOf(host, pool), xml) }),
-  STORAGE_VOL_CREATE_XML_FROM: async ({ pool, xml, clonevol }, host) => ({
-    vol: await copy(host, poolOf(host, pool), xml, clonevol)
+  STORAGE_VOL_CREATE_XML_FROM: async ({ pool, xml, clonevol }, host, call) => ({
+    vol: await copy(host, poolOf(host, pool), xml, clonevol, call)
   }),
   STORAGE_VOL_DELETE: ({ vol }, host) => remove(host, volumeOf(host, vol)) ?? {},
   STORAGE_VOL_RESIZE: ({ vol, capacity, flags }, host) => resize(host, volumeOf(host, vol), capacity, flags) ?? {},
