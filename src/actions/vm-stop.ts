@@ -80,6 +80,7 @@ export const vmStop = action({
   bindTo: (given, state) => bindToVm(given.vm, state),
   run: (ctx, given) => attempt(ctx, (step) => stop(ctx, given, step), { probe: () => probe(ctx, given) }),
   probe,
+  overtakes: ({ now }) => (now ? ['vm.stop', 'vm.reboot', 'vm.migrate'] : []),
   undo: ({ vm }) => ({ action: 'vm.start', args: { vm } })
 })
 

@@ -174,11 +174,15 @@ class RunningDispatcher implements Dispatcher {
     const abort = new AbortController()
     const slot: Slot = { task, abort, done: Promise.resolve() }
     this.#slots.set(task.id, slot)
-    slot.done = this.#execute(task).then((end) => {
-      this.#slots.delete(task.id)
-      if (end) this.#ends.push(end)
-      this.wake()
-    })
+    slot.done = this.#fill(task)
+  }
+
+  /** Holds the slot until the task has an end to record, or is no longer ours. */
+  async #fill(task: ClaimedTask): Promise<void> {
+    const end = await this.#execute(task)
+    this.#slots.delete(task.id)
+    if (end) this.#ends.push(end)
+    this.wake()
   }
 
   async #execute(task: ClaimedTask): Promise<End | null> {
