@@ -83,6 +83,15 @@ create table inventory.whereabouts (
 ) with (fillfactor = 70);
 create index whereabouts_host on inventory.whereabouts (host, state);
 
+-- Sums over a host's whereabouts, kept beside them: placement compares all hosts each time. A host without a row has no VMs.
+create table inventory.host_load (
+  host text primary key references inventory.host on delete cascade,
+  active_vms integer not null,
+  active_mib bigint not null,
+  -- What its off VMs would need.
+  resting_mib bigint not null
+) with (fillfactor = 50);
+
 -- Which paths a VM uses on a host, to answer who uses a volume.
 create table inventory.disk (
   vm uuid not null,
@@ -184,6 +193,27 @@ create function inventory.usable_mib(memory_mib bigint) returns bigint
 language sql immutable parallel safe
 return greatest(0, memory_mib - greatest(2048, ceil(memory_mib * 0.05)::bigint));
 
+-- Adds a host's whereabouts up anew. Whoever comes second waits for the row and then sees what the first one wrote.
+create function inventory.sum_load(p_host text) returns void
+language plpgsql
+as $$
+begin
+  insert into inventory.host_load (host, active_vms, active_mib, resting_mib) values (p_host, 0, 0, 0) on conflict do nothing;
+  perform from inventory.host_load l where l.host = p_host for no key update;
+  update inventory.host_load l
+  set active_vms = w.active_vms, active_mib = w.active_mib, resting_mib = w.resting_mib
+  from (
+    select
+      count(*) filter (where w.state = 'active') as active_vms,
+      coalesce(sum(inventory.need_mib(w.max_memory_mib)) filter (where w.state = 'active'), 0) as active_mib,
+      coalesce(sum(inventory.need_mib(w.max_memory_mib)) filter (where w.state = 'defined'), 0) as resting_mib
+    from inventory.whereabouts w
+    where w.host = p_host
+  ) w
+  where l.host = p_host;
+end;
+$$;
+
 -- Works out name, home and where it is active from the whereabouts. The callers hold the VMs' rows.
 create function inventory.settle_vms(p_vms uuid[]) returns void
 language sql
@@ -201,8 +231,13 @@ begin atomic
       -- In a migration both ends have a process; the one at home is the VM until it is over.
       active.host as active_on,
       coalesce(active.observed, home.observed) ->> 'name' as name,
-      exists (select from inventory.whereabouts w where w.vm = vm.uuid and w.state <> 'absent') as somewhere
+      places.somewhere
     from inventory.vm
+    cross join lateral (
+      select coalesce(bool_or(w.state <> 'absent'), false) as somewhere
+      from inventory.whereabouts w
+      where w.vm = vm.uuid
+    ) places
     cross join lateral (
       select w.host, w.observed
       from inventory.whereabouts w
@@ -241,7 +276,7 @@ create function inventory.record_vms(
   p_vms jsonb,
   p_absent uuid[],
   p_full boolean
-) returns table (vm uuid, name text, was_state text, was_power text, now_state text, now_power text)
+) returns table (vm uuid, name text, was_state text, was_power text, now_state text, now_power text, resized boolean)
 language plpgsql
 as $$
 declare
@@ -302,7 +337,7 @@ begin
       observed_at = excluded.observed_at,
       generation = excluded.generation
     where w.generation < excluded.generation
-    returning w.vm, w.state, w.power
+    returning w.vm, w.state, w.power, w.max_memory_mib
   ), gone as (
     update inventory.whereabouts w set
       state = 'absent',
@@ -316,7 +351,7 @@ begin
       and w.vm = any (touched)
       and not exists (select from seen s where s.id = w.vm)
       and w.generation < p_generation
-    returning w.vm, w.state, w.power
+    returning w.vm, w.state, w.power, w.max_memory_mib
   ), no_disks as (
     delete from inventory.disk d
     where d.host = p_host
@@ -342,13 +377,21 @@ begin
       and (o.vm is null or o.state = 'absent' or o.observed -> 'disks' is distinct from s.value -> 'disks')
     on conflict on constraint disk_pkey do update set kind = excluded.kind, source = excluded.source
   )
-  select n.vm, coalesce(s.value ->> 'name', v.name, n.vm::text), coalesce(o.state::text, 'absent'), o.power, n.state::text, n.power
+  select
+    n.vm, coalesce(s.value ->> 'name', v.name, n.vm::text), coalesce(o.state::text, 'absent'), o.power, n.state::text, n.power,
+    o.max_memory_mib is distinct from n.max_memory_mib
   from (select * from present union all select * from gone) n
   left join old o on o.vm = n.vm
   left join seen s on s.id = n.vm
   left join inventory.vm v on v.uuid = n.vm
-  where coalesce(o.state, 'absent') is distinct from n.state or (o.power is distinct from n.power);
+  where coalesce(o.state, 'absent') is distinct from n.state
+    or o.power is distinct from n.power
+    or (n.state <> 'absent' and o.max_memory_mib is distinct from n.max_memory_mib);
 
+  -- Most sights change nothing that is added up.
+  if found then
+    perform inventory.sum_load(p_host);
+  end if;
   perform inventory.settle_vms(touched);
 end;
 $$;
@@ -356,7 +399,7 @@ $$;
 grant select on all tables in schema inventory to taskomatic_client;
 grant insert, update, delete on
   inventory.host, inventory.vm, inventory.whereabouts, inventory.disk, inventory.store, inventory.pool, inventory.volume,
-  inventory.network, inventory.reservation, inventory.definition
+  inventory.network, inventory.reservation, inventory.definition, inventory.host_load
 to taskomatic_client;
 grant usage on sequence inventory.sighting to taskomatic_client;
 grant execute on all functions in schema inventory to taskomatic_client;

@@ -19,6 +19,7 @@ type VmRow = {
   activeOn: string | null
   homeSeen: ObservedVm | null
   homeState: string
+  /** Where it is active elsewhere than at home. */
   activeSeen: ObservedVm | null
   observedAt: Date
   elsewhere: VmFacts['elsewhere']
@@ -41,7 +42,9 @@ export async function loadVms(sql: Sql, parts: string[][]): Promise<Map<string, 
          as ours
      from inventory.vm v
      join inventory.whereabouts home on home.vm = v.uuid and home.host = v.home and home.observed is not null
-     left join inventory.whereabouts active on active.vm = v.uuid and active.host = v.active_on
+     -- Nearly always at home: its long record need not come twice.
+     left join inventory.whereabouts active
+       on active.vm = v.uuid and active.host = v.active_on and v.active_on <> v.home
      where v.uuid = any ($1::uuid[]) and v.gone_at is null`,
     [uuids]
   )
@@ -59,14 +62,14 @@ function toFacts(row: VmRow, places: DiskPlaces): VmFacts | undefined {
   const defined = row.homeSeen
   const seen = row.activeSeen ?? defined
   if (!seen || !defined) return undefined
-  const active = row.activeSeen !== null
+  const present = row.activeOn !== null || row.homeState === 'defined'
   return {
     uuid: row.uuid,
     name: row.name,
     home: row.home,
     activeOn: row.activeOn,
-    power: active || row.homeState === 'defined' ? seen.power : 'off',
-    reason: active || row.homeState === 'defined' ? seen.reason : row.homeState,
+    power: present ? seen.power : 'off',
+    reason: present ? seen.reason : row.homeState,
     persistent: defined.persistent && row.homeState !== 'absent',
     autostart: defined.autostart,
     hasSavedImage: defined.hasSavedImage,

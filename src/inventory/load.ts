@@ -53,13 +53,10 @@ async function loadHosts(sql: Sql, parts: string[][]): Promise<Map<string, HostF
        h.arch, h.domain_type as "domainType", h.emulator, h.machine,
        coalesce(h.cpus, 0) as cpus, coalesce(h.memory_mib, 0) as "memoryMiB",
        (select count(*) from inventory.vm v where v.home = h.name and v.gone_at is null) as definitions,
-       coalesce(here.active, 0) as "activeVms",
-       coalesce(here.committed, 0) + coalesce(promised.committed, 0) as "committedMiB"
+       coalesce(l.active_vms, 0) as "activeVms",
+       coalesce(l.active_mib, 0) + coalesce(promised.committed, 0) as "committedMiB"
      from inventory.host h
-     left join lateral (
-       select count(*) as active, sum(inventory.need_mib(w.max_memory_mib))::bigint as committed
-       from inventory.whereabouts w where w.host = h.name and w.state = 'active'
-     ) here on true
+     left join inventory.host_load l on l.host = h.name
      left join lateral (
        select sum(r.memory_mib)::bigint as committed
        from inventory.reservation r

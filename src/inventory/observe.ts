@@ -76,6 +76,7 @@ export async function recordVms(
     was_power: string | null
     now_state: string
     now_power: string | null
+    resized: boolean
   }
   const values = [host, sight.generation, sight.at, JSON.stringify(vms), options.absent ?? [], options.full ?? false]
   let rows: Row[]

@@ -44,12 +44,10 @@ export async function placeVm(tx: Tx, need: Need): Promise<Placement> {
   const candidates = await readCandidates(tx, need, null)
   const why = new Map(candidates.map((candidate) => [candidate.host, refusal(candidate, need)]))
   const fitting = candidates.filter((candidate) => why.get(candidate.host) === undefined)
-  for (const [index, { host }] of fitting.entries()) {
-    // Waits only while it holds no other host's row: two placements cannot wait for each other.
-    if (!(await lockHost(tx, host, index === 0 || index === fitting.length - 1))) {
-      why.set(host, 'another task was just being placed there')
-      continue
-    }
+  // Given back for the next host: whoever held two hosts' rows could wait for another who holds them the other way round.
+  await tx.query('savepoint placement')
+  for (const { host } of fitting) {
+    await lockHost(tx, host)
     // What was promised since the first look is seen now.
     const [now] = await readCandidates(tx, need, host)
     const lost = now ? refusal(now, need) : 'it was removed'
@@ -58,6 +56,7 @@ export async function placeVm(tx: Tx, need: Need): Promise<Placement> {
       return { host, considered: explain(candidates, why, host, need) }
     }
     why.set(host, lost)
+    await tx.query('rollback to savepoint placement')
   }
   return { host: null, reason: summary(candidates, why), considered: explain(candidates, why, null, need) }
 }
@@ -67,7 +66,7 @@ export async function reserveOn(
   tx: Tx,
   need: { task: number; host: string; vm: string; memoryMiB: number }
 ): Promise<{ reserved: true } | { reserved: false; reason: string }> {
-  await lockHost(tx, need.host, true)
+  await lockHost(tx, need.host)
   const [found] = await readCandidates(tx, { ...need, vcpus: 0, stores: [], networks: [] }, need.host)
   if (!found) return { reserved: false, reason: `there is no host ${need.host}` }
   const lacking = memoryRefusal(found)
@@ -81,12 +80,8 @@ export async function releaseReservations(sql: Sql, tasks: readonly number[]): P
   await sql.query(`delete from inventory.reservation where task = any ($1::bigint[])`, [tasks])
 }
 
-async function lockHost(tx: Tx, host: string, wait: boolean): Promise<boolean> {
-  const rows = await tx.query(
-    `select from inventory.host where name = $1 for no key update ${wait ? '' : 'skip locked'}`,
-    [host]
-  )
-  return rows.length > 0
+async function lockHost(tx: Tx, host: string): Promise<void> {
+  await tx.query(`select from inventory.host where name = $1 for no key update`, [host])
 }
 
 async function promise(tx: Tx, task: number, host: string, vm: string, needMiB: number): Promise<void> {
@@ -102,12 +97,10 @@ async function promise(tx: Tx, task: number, host: string, vm: string, needMiB: 
 // before it is started would be put on one host.
 async function readCandidates(tx: Tx, need: Need, only: string | null): Promise<Candidate[]> {
   return tx.query<Candidate>(
-    `with active as (
-       select w.host, sum(inventory.need_mib(w.max_memory_mib))::bigint as mib
-       from inventory.whereabouts w
-       -- Where it runs already, it needs no more.
-       where w.state = 'active' and w.vm <> $2 and ($1::text is null or w.host = $1)
-       group by w.host
+    `with own as (
+       -- Where it is already, it needs no more.
+       select w.host, w.state, inventory.need_mib(w.max_memory_mib) as mib
+       from inventory.whereabouts w where w.vm = $2 and w.state in ('active', 'defined')
      ), promised as (
        select r.host, sum(r.memory_mib)::bigint as mib
        from inventory.reservation r
@@ -116,14 +109,10 @@ async function readCandidates(tx: Tx, need: Need, only: string | null): Promise<
            select from inventory.whereabouts w where w.vm = r.vm and w.host = r.host and w.state = 'active'
          )
        group by r.host
-     ), resting as (
-       select w.host, sum(inventory.need_mib(w.max_memory_mib))::bigint as mib
-       from inventory.whereabouts w
-       where w.state = 'defined' and w.vm <> $2 and ($1::text is null or w.host = $1)
-       group by w.host
      )
      select h.name as host, h.connection, h.cordon_reason as "cordonReason", h.cpus, h.memory_mib as "totalMiB",
-       f.free as "freeMiB", f.free - coalesce(resting.mib, 0) as "expectedFreeMiB",
+       f.free as "freeMiB",
+       f.free - coalesce(l.resting_mib, 0) + case own.state when 'defined' then own.mib else 0 end as "expectedFreeMiB",
        inventory.need_mib($4) as "needMiB",
        array(
          select s from unnest($5::text[]) s
@@ -134,12 +123,12 @@ async function readCandidates(tx: Tx, need: Need, only: string | null): Promise<
          where not exists (select from inventory.network k where k.host = h.name and k.name = n and k.active)
        ) as "lacksNetworks"
      from inventory.host h
-     left join active on active.host = h.name
+     left join inventory.host_load l on l.host = h.name
      left join promised on promised.host = h.name
-     left join resting on resting.host = h.name
+     left join own on own.host = h.name
      cross join lateral (
-       select inventory.usable_mib(coalesce(h.memory_mib, 0)) - coalesce(active.mib, 0) - coalesce(promised.mib, 0)
-         as free
+       select inventory.usable_mib(coalesce(h.memory_mib, 0)) - coalesce(l.active_mib, 0) - coalesce(promised.mib, 0)
+         + case own.state when 'active' then own.mib else 0 end as free
      ) f
      where $1::text is null or h.name = $1
      order by 7 desc, h.name`,
