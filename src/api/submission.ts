@@ -83,6 +83,9 @@ export const Submitted = Type.Object(
         title: Type.String()
       })
     ),
+    overtaken: Type.Array(Type.Object({ id: Type.Integer(), title: Type.String() }), {
+      description: 'Unfinished tasks that were cancelled to make way'
+    }),
     replayed: Type.Boolean({ description: 'The same Idempotency-Key was answered before: nothing was made now' })
   },
   { $id: 'Submitted' }
@@ -98,6 +101,7 @@ export const Preview = Type.Object(
         action: Type.String(),
         title: Type.String(),
         irreversible: Type.Boolean(),
+        nothingToDo: Type.Union([Type.String(), Type.Null()], { description: 'Why there will be nothing to do' }),
         claims: Type.Array(
           Type.Object({
             resource: Type.String(),

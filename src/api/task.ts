@@ -67,11 +67,13 @@ export const TaskView = Type.Object(
     args: Type.Unknown(),
     notBefore: orNull(Instant),
     attempt: Type.Integer({ description: 'How often it was tried' }),
-    boundHost: orNull(Type.String({ description: 'The host that it runs on' })),
+    bound: Type.Unknown({
+      description: 'What was decided as it started: the host, and for a placement every host that was considered'
+    }),
     progress: Type.Unknown(),
     result: Type.Unknown(),
     error: orNull(TaskProblem),
-    evidence: Type.Unknown(),
+    cancelRequested: orNull(Type.Object({ by: Type.String(), reason: orNull(Type.String()), at: Instant })),
     undo: Type.String(),
     after: Type.Array(
       Type.Object({
@@ -127,7 +129,7 @@ export const LogLine = Type.Object(
     id: Type.Integer(),
     at: Instant,
     attempt: orNull(Type.Integer()),
-    level: Type.Union([Type.Literal('info'), Type.Literal('warn'), Type.Literal('error')]),
+    level: Type.Enum(['debug', 'info', 'warn', 'error']),
     message: Type.String(),
     data: Type.Optional(Type.Unknown())
   },

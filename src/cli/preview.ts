@@ -15,6 +15,7 @@ const nameOf = (preview: Preview, ref: Task['after'][number]['task']): string =>
 function text(preview: Preview): string {
   const lines = preview.tasks.flatMap((task) => [
     `#${task.index + 1} ${clean(task.title)}  (${task.action})${task.irreversible ? '  cannot be undone' : ''}`,
+    ...(task.nothingToDo ? [`     nothing to do: ${clean(task.nothingToDo)}`] : []),
     ...task.after.map(
       ({ task: ref, needs, title }) =>
         `     after ${typeof ref === 'number' ? `task ${ref}, ${clean(title)}` : nameOf(preview, ref)} ${needs === 'complete' ? 'is complete' : 'has ended'}`

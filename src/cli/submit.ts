@@ -35,6 +35,7 @@ export async function follow(cli: Cli, submitted: Submitted, common: CommonOptio
   for (const { id, title } of submitted.tasks.slice(0, 20)) cli.say(`task ${id}: ${title}`)
   if (submitted.tasks.length > 20) cli.say(`… ${submitted.tasks.length - 20} more`)
   if (submitted.plan !== null) cli.say(`plan ${submitted.plan}: ${submitted.tasks.length} tasks`)
+  for (const { id, title } of submitted.overtaken ?? []) cli.say(`made way: task ${id}, ${title}`)
   const ids = submitted.tasks.map(({ id }) => id)
   const wait = common.wait ?? (common.timeout !== undefined || cli.out.isTTY === true)
   if (!wait) {
@@ -105,12 +106,12 @@ async function tasksOf(cli: Cli, command: ActionCommand, given: Given): Promise<
   return each.flatMap((args, index) => {
     const key = `t${index}`
     const further = command.followedBy?.(args, given) ?? []
-    const follow = further.map((task, at) => ({
+    const followers = further.map((task, at) => ({
       ...task,
       key: `${key}-${at}`,
       after: [at === 0 ? key : `${key}-${at - 1}`]
     }))
-    return [{ key, action: command.action, args }, ...follow]
+    return [{ key, action: command.action, args }, ...followers]
   })
 }
 

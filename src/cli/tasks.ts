@@ -43,15 +43,33 @@ const json = (value: unknown): string | undefined =>
     ? undefined
     : JSON.stringify(value)
 
+const fieldOf = (value: unknown, key: string): unknown =>
+  typeof value === 'object' && value !== null ? (value as Record<string, unknown>)[key] : undefined
+const hostOf = (bound: unknown): string | undefined => {
+  const host = fieldOf(bound, 'host')
+  return typeof host === 'string' ? host : undefined
+}
+/** Placement's answer: every host, and why it was not chosen. */
+function considered(bound: unknown): string | undefined {
+  const hosts = fieldOf(bound, 'considered')
+  return Array.isArray(hosts) ? hosts.map((host) => JSON.stringify(host)).join('\n') : undefined
+}
+
 export const taskSheet = (task: TaskView): string =>
   sheet([
     ['Task', `${task.id}  ${task.title}`],
     ['State', task.note && !task.error ? `${task.state}: ${task.note}` : task.state],
     ['Error', task.error ? problemLines(task.error).join('\n') : undefined],
     ['Details', json(task.error?.details)],
-    ['Evidence', json(task.evidence)],
     ['Action', `${task.action} ${JSON.stringify(task.args)}`],
-    ['Host', task.boundHost],
+    ['Host', hostOf(task.bound)],
+    ['Considered', considered(task.bound)],
+    [
+      'Cancel asked',
+      task.cancelRequested
+        ? `by ${task.cancelRequested.by} at ${task.cancelRequested.at}${task.cancelRequested.reason ? `: ${task.cancelRequested.reason}` : ''}`
+        : undefined
+    ],
     ['Progress', json(task.progress)],
     ['Result', json(task.result)],
     ['Submitted', `${task.submittedAt} by ${task.by}`],

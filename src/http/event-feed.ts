@@ -42,15 +42,16 @@ export async function startEventFeed(source: EventSource): Promise<EventFeed> {
   let stopped = false
 
   async function read(): Promise<void> {
-    do {
+    while (again) {
       again = false
+      if (stopped) return
       const events = await source.read(seen, BATCH)
       for (const event of events) {
         seen = event.id
-        for (const hear of [...hearers]) hear(event)
+        for (const hear of hearers) hear(event)
       }
       again ||= events.length === BATCH
-    } while (again && !stopped)
+    }
   }
 
   function look(): void {

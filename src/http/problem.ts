@@ -147,8 +147,37 @@ function queuePart(code: string, message: string): Part | undefined {
     : { status, code, detail: message, next: queueNext[code] ?? 'look at the task: `taskomatic task show ID`' }
 }
 
-const queueStatus: Record<string, number> = {}
-const queueNext: Record<string, string> = {}
+const queueStatus: Partial<Record<string, number>> = {
+  task_not_found: 404,
+  plan_not_found: 404,
+  invalid_submission: 400,
+  too_many_tasks: 413,
+  circle: 409,
+  later_position: 409,
+  prerequisite_ended_badly: 409,
+  idempotency_mismatch: 409,
+  already_started: 409,
+  already_ended: 409,
+  not_ended: 409,
+  not_held: 409,
+  parent_ended: 409,
+  parent_decides: 409
+}
+const queueNext: Partial<Record<string, string>> = {
+  task_not_found: 'see `taskomatic task list`',
+  plan_not_found: 'see `taskomatic task list`',
+  invalid_submission: 'correct it',
+  too_many_tasks: 'split it into several plans',
+  circle: 'leave out one of the prerequisites',
+  later_position: 'wait for tasks that were submitted before',
+  prerequisite_ended_badly: 'retry that task first, or leave it out of `after`',
+  idempotency_mismatch: 'send another Idempotency-Key with another request',
+  already_started: 'cancel it: `taskomatic task cancel ID`',
+  already_ended: 'it can be tried again: `taskomatic task retry ID`',
+  not_ended: 'wait for its end, or cancel it: `taskomatic task cancel ID`',
+  not_held: 'see `taskomatic task why ID`',
+  parent_decides: 'retry the task that it is part of'
+}
 
 function frameworkPart(error: unknown): Part | undefined {
   const { code, statusCode } = errorFields(error)

@@ -1,8 +1,11 @@
 // POST /tasks and POST /plans: what comes in over the network, as a submission. With `?dryRun=true` only what would be made.
 import { Type } from 'typebox'
-import type { SubmissionRequest, Submitter } from '../actions/submit.ts'
+import type { Preview as SubmittersPreview, SubmissionRequest, Submitter } from '../actions/submit.ts'
+import type { Database } from '../db/open.ts'
+import { RequestError } from '../actions/request-error.ts'
 import { PlanSubmission, Preview, Submitted, TaskSubmission } from '../api/submission.ts'
 import { answers, limits, type Api } from './app.ts'
+import { summariesOf } from './task-view.ts'
 
 type Args = SubmissionRequest['tasks'][number]['args']
 
@@ -37,7 +40,7 @@ const described = {
   }
 }
 
-export function submissionRoutes(app: Api, deps: { submitter: Submitter; preflight: Preflight }): void {
+export function submissionRoutes(app: Api, deps: Parts): void {
   app.post(
     '/tasks',
     {
@@ -75,6 +78,37 @@ export function submissionRoutes(app: Api, deps: { submitter: Submitter; preflig
   )
 }
 
+type Parts = { submitter: Submitter; preflight: Preflight; reads: Database }
+
+/** With the titles of what the new tasks would wait for. */
+async function titled(preview: SubmittersPreview, reads: Database): Promise<Preview> {
+  const stored = preview.tasks.flatMap(({ after }) =>
+    after.flatMap(({ task }) => (typeof task === 'number' ? [task] : []))
+  )
+  const titles = await summariesOf(reads, [...new Set(stored)].slice(0, 1000))
+  const titleOf = (task: number | { index: number }) =>
+    (typeof task === 'number' ? titles.get(task) : preview.tasks[task.index])?.title ?? ''
+  return {
+    tasks: preview.tasks.map((task) => ({
+      ...task,
+      after: task.after.map((edge) => ({ ...edge, title: titleOf(edge.task) }))
+    }))
+  }
+}
+
+async function ask(
+  preflight: Preflight,
+  submission: SubmissionRequest,
+  task: SubmissionRequest['tasks'][number]
+): Promise<void> {
+  try {
+    await preflight.get(task.action)?.(task.args)
+  } catch (error) {
+    if (!(error instanceof RequestError)) throw error
+    throw error.within(submission.plan ? `/tasks/${submission.tasks.indexOf(task)}/args` : '/args')
+  }
+}
+
 function given(
   reason: string | undefined,
   headers: { 'idempotency-key'?: string }
@@ -84,7 +118,7 @@ function given(
 }
 
 async function answer(
-  { submitter, preflight }: { submitter: Submitter; preflight: Preflight },
+  { submitter, preflight, reads }: Parts,
   submission: SubmissionRequest,
   { dryRun }: { dryRun?: 'true' | 'false' }
 ): Promise<{ status: 200 | 201; body: object }> {
@@ -92,8 +126,8 @@ async function answer(
   const asks = submission.tasks.filter(({ action }) => preflight.has(action))
   if (dryRun === 'true' || asks.length > 0) {
     const preview = await submitter.preview(submission)
-    for (const { action, args } of asks) await preflight.get(action)?.(args)
-    if (dryRun === 'true') return { status: 200, body: preview }
+    await Promise.all(asks.map((task) => ask(preflight, submission, task)))
+    if (dryRun === 'true') return { status: 200, body: await titled(preview, reads) }
   }
   const submitted = await submitter.submit(submission)
   return { status: submitted.replayed ? 200 : 201, body: submitted }

@@ -17,7 +17,9 @@ type Shape = TSchema & {
 
 export const validatorCompiler: FastifySchemaCompiler<TSchema> = ({ schema, httpPart }) => {
   const compiled = Compile(schema)
-  return (value: unknown) => {
+  return (sent: unknown) => {
+    // Where a body may be empty it may be left out.
+    const value = httpPart === 'body' && sent == null ? {} : sent
     if (compiled.Check(value)) return { value }
     return { error: refusal(schema, value, [...(compiled.Errors(value) as Iterable<SchemaError>)], httpPart ?? 'body') }
   }

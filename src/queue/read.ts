@@ -49,6 +49,7 @@ export async function getTask(db: Sql, id: number): Promise<Task | null> {
 }
 
 export type TaskFilter = {
+  ids?: readonly number[]
   states?: readonly TaskState[]
   actions?: readonly string[]
   /** Claimed by it, as submitted or as bound. */
@@ -80,8 +81,9 @@ function pageStatement(request: TaskFilter & { after?: number }, limit: number):
   const values: unknown[] = []
   const where: string[] = []
   const add = (value: unknown) => `$${values.push(value)}`
-  const { states, actions, resource, plan, parent, text, after } = request
+  const { ids, states, actions, resource, plan, parent, text, after } = request
   if (after !== undefined) where.push(`t.id < ${add(after)}`)
+  if (ids !== undefined) where.push(`t.id = any (${add(ids)})`)
   if (actions !== undefined) where.push(`t.action = any (${add(actions)})`)
   if (plan !== undefined) where.push(`t.plan = ${add(plan)}`)
   if (parent !== undefined) where.push(`t.parent = ${add(parent)}`)

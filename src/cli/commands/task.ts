@@ -146,7 +146,7 @@ export const task: NounSpec = {
       waits: true
     }),
     wish('retry', 'Try tasks that failed or were cancelled again', {
-      options: [reason, { flags: '--with-dependants', help: 'and those that failed because of it', kind: 'flag' }],
+      options: [{ flags: '--with-dependants', help: 'and those that failed because of it', kind: 'flag' }],
       waits: true
     }),
     wish('hold', 'Hold tasks that have not started', { options: [{ ...reason, required: true }] }),

@@ -1,0 +1,65 @@
+// GET /plans/:id: tasks that were submitted together. Its tasks are listed by GET /tasks?plan=ID.
+import { Type } from 'typebox'
+import { hasEnded, PlanView } from '../api/task.ts'
+import type { Database } from '../db/open.ts'
+import { QueueError } from '../queue/error.ts'
+import { planOf } from '../queue/read.ts'
+import { answers, type Api } from './app.ts'
+import { untilEvent } from './event-feed.ts'
+import { IdParams, type TaskRoutesParts } from './tasks.ts'
+import { waitMs, waitQuery } from './wait.ts'
+
+/** Counting a plan's tasks is not free: while ends pour in it is done so often at most. */
+const RECOUNT_MS = 200
+
+export function planRoutes(app: Api, { reads, feed, closing }: TaskRoutesParts): void {
+  const query = Type.Object(waitQuery, { additionalProperties: false })
+  app.get(
+    '/plans/:id',
+    {
+      schema: {
+        summary: 'A plan; with `wait` once all its tasks have ended',
+        operationId: 'getPlan',
+        params: IdParams,
+        querystring: query,
+        response: { 200: answers('The plan', PlanView) }
+      }
+    },
+    async ({ params, query: { wait } }) => {
+      const id = Number(params.id)
+      let plan = await viewOf(reads, id)
+      const until = Date.now() + waitMs(wait)
+      for (let left = until - Date.now(); !plan.ended && left > 0; left = until - Date.now()) {
+        const counted = Date.now()
+        const atOnce = async () => (plan = await viewOf(reads, id)).ended
+        const answer = await untilEvent(feed, (event) => event.ended.length > 0, {
+          timeoutMs: left,
+          signal: closing,
+          atOnce
+        })
+        if (answer === 'aborted') break
+        const early = RECOUNT_MS - (Date.now() - counted)
+        if (answer === 'event' && early > 0) await new Promise((resolve) => setTimeout(resolve, Math.min(early, left)))
+      }
+      return plan
+    }
+  )
+}
+
+/** @throws QueueError plan_not_found */
+async function viewOf(reads: Database, id: number): Promise<PlanView> {
+  const plan = await planOf(reads, id)
+  if (!plan) throw new QueueError('plan_not_found', `there is no plan ${id}`)
+  const { name, onFailure, by, reason, createdAt, counts } = plan
+  const ended = Object.keys(counts).every(hasEnded)
+  return {
+    id,
+    name,
+    onFailure,
+    by,
+    reason,
+    submittedAt: createdAt.toISOString(),
+    ended,
+    counts
+  }
+}
