@@ -5,7 +5,7 @@ import type { TypedParam } from '../libvirt/wire.gen.ts'
 import { type Handlers, listed, passes } from './call.ts'
 import { pathOf } from './disks.ts'
 import type { SimDomain } from './domain.ts'
-import { withoutSecrets } from './domain-xml.ts'
+import { type DomainDef, withoutSecrets } from './domain-xml.ts'
 import type { SimHost } from './host.ts'
 import { liveXml } from './live-xml.ts'
 import { notValid, refuse } from './refusal.ts'
@@ -54,8 +54,19 @@ function xmlOf(domain: SimDomain, flags: number): string {
   const { SECURE, INACTIVE, MIGRATABLE } = DomainXMLFlags
   const inactive = (flags & (INACTIVE | MIGRATABLE)) !== 0
   const def = inactive ? (domain.persistent ?? domain.current) : domain.current
-  const xml = !inactive && domain.live ? liveXml(domain.live, domain.id, domain.guest.agent) : def.xml
+  const xml = !inactive && domain.live ? keptLiveXml(domain, domain.live) : def.xml
   return (flags & SECURE) === 0 ? withoutSecrets(xml) : xml
+}
+
+// Asked for again and again while nothing changes; a change makes another definition.
+const liveXmls = new WeakMap<DomainDef, { id: number; agent: boolean; xml: string }>()
+
+function keptLiveXml({ id, guest: { agent } }: SimDomain, def: DomainDef): string {
+  const kept = liveXmls.get(def)
+  if (kept?.id === id && kept.agent === agent) return kept.xml
+  const xml = liveXml(def, id, agent)
+  liveXmls.set(def, { id, agent, xml })
+  return xml
 }
 
 const nanoseconds = (domain: SimDomain): bigint =>
