@@ -25,7 +25,13 @@ export async function findMove(ctx: ActionContext, { vm: uuid, to: target }: VmM
   return { uuid, name, source: active?.host ?? silent?.host ?? null, target }
 }
 
-export type Sight = { row: Row; source: ObservedVm | undefined; target: ObservedVm | undefined; evidence: JsonObject }
+export type Sight = {
+  row: Row
+  isSilent: boolean
+  source: ObservedVm | undefined
+  target: ObservedVm | undefined
+  evidence: JsonObject
+}
 
 type Answer = { vm: ObservedVm | undefined } | { silent: string }
 
@@ -41,6 +47,7 @@ export async function lookAtBoth(ctx: ActionContext, move: Move): Promise<Sight>
   const row = outcomeOfMigration(seen.source, seen.target)
   return {
     row,
+    isSilent: seen.source === 'silent' || seen.target === 'silent',
     source: 'vm' in source ? source.vm : undefined,
     target: 'vm' in target ? target.vm : undefined,
     evidence: {

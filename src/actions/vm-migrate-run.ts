@@ -13,6 +13,8 @@ import { settleMigration } from './vm-migrate-settle.ts'
 const pollMs = 500
 /** What both hosts say may lag behind the end of the call, e.g. while the target discards its copy. */
 const settleMs = 30_000
+/** A daemon that restarts, or a connection that was cut, is mostly back by then. */
+const patienceMs = 5_000
 
 /** Why it was told to stop, and whether the source said that it was over. */
 export type Watch = { stopped: 'cancel' | 'deadline' | null; reported: HostError | null }
@@ -142,12 +144,14 @@ async function showProgress(ctx: ActionContext, move: Move): Promise<void> {
  */
 async function untilDecided(ctx: ActionContext, move: Move, watch: Watch, deadline: number): Promise<Sight> {
   let previous: string | undefined
+  const patience = performance.now() + patienceMs
   let giveUp = performance.now() + settleMs
   for (;;) {
     const sight = await lookAtBoth(ctx, move)
     const { outcome } = sight.row
     const good = outcome === 'at_target' || outcome === 'at_target_source_left'
-    if (good || (outcome !== 'going_on' && outcome === previous)) return sight
+    const silent = sight.isSilent && performance.now() < patience
+    if (good || (!silent && outcome !== 'going_on' && outcome === previous)) return sight
     previous = outcome
     if (outcome === 'going_on') {
       // Carried by its source for an earlier attempt of ours: as long as the deadline allows, and then as long as an abort takes.

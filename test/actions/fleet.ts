@@ -17,6 +17,10 @@ class Everything extends Map<string, JsonObject | null> {
   override get(subject: string): JsonObject | null {
     return super.get(subject) ?? null
   }
+
+  override has(): boolean {
+    return true
+  }
 }
 
 type Facts = HostFacts | VmFacts | PoolFacts | StoreFacts | VolumeFacts | NetworkFacts

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Action, ActionContext, Observer, Outcome, Probe, Verdict } from '../../src/actions/action.ts'
-import type { JsonObject } from '../../src/db/json.ts'
+import type { Json, JsonObject } from '../../src/db/json.ts'
 import { HostConnections } from '../../src/host/connections.ts'
 import { HostError } from '../../src/host/error.ts'
 import { InventoryError } from '../../src/inventory/error.ts'
@@ -215,7 +215,8 @@ export class Stage {
       for (const places of this.memory.whereabouts.values()) places.delete(host)
       this.hosts.setHosts([...this.memory.hosts.values()])
     },
-    addHost: async ({ by: _, ...host }) => {
+    addHost: async ({ name, uuid: machine, controlUri, peerUri, migrationUri }) => {
+      const host = { name, uuid: machine, controlUri, peerUri, migrationUri }
       const twin = [...this.memory.hosts.values()].find(
         ({ name, uuid }) => (name === host.name) !== (uuid === host.uuid)
       )
@@ -249,22 +250,26 @@ export class Stage {
         if (loaded && !loaded.has(subject)) return undefined
         return memory.facts(subject) as JsonObject | null
       }
+
+      override has(subject: string): boolean {
+        return loaded?.has(subject) ?? true
+      }
     }
     return new FleetState({ phase: 'starting', base: new Observed(), boundHost })
   }
 
   /** A task as it would be stored: prepared once. A second `run` of it is a further attempt. */
-  task<A extends object>(of: Action, args: A): Task {
+  task(of: Action, args: object): Task {
     return new Task(this, of, { ...(of.prepare ? of.prepare(args as never) : args) }, ++this.#task)
   }
 
   /** One attempt at a new task. */
-  run<A extends object>(of: Action, args: A): Promise<Ran> {
+  run(of: Action, args: object): Promise<Ran> {
     return this.task(of, args).run()
   }
 
   /** Runs it and expects a good end; returns the result. */
-  async done<A extends object>(of: Action, args: A): Promise<JsonObject> {
+  async done(of: Action, args: object): Promise<JsonObject> {
     const { outcome } = await this.run(of, args)
     if (outcome.outcome !== 'complete') throw new Error(`${of.name} ended as ${JSON.stringify(outcome, null, 1)}`)
     return outcome.result as JsonObject
@@ -372,4 +377,10 @@ export async function withStage(
 export function errorIn({ outcome }: Ran) {
   if ('error' in outcome) return outcome.error
   throw new Error(`there is no error in ${JSON.stringify(outcome)}`)
+}
+
+/** A field of a result that is text. */
+export function textOf(value: Json | undefined): string {
+  if (typeof value !== 'string') throw new Error(`${JSON.stringify(value)} is no text`)
+  return value
 }

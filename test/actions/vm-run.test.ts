@@ -7,13 +7,13 @@ import { vmReboot } from '../../src/actions/vm-reboot.ts'
 import { vmResume } from '../../src/actions/vm-resume.ts'
 import { vmStart } from '../../src/actions/vm-start.ts'
 import { vmStop } from '../../src/actions/vm-stop.ts'
-import { errorIn, withStage, type Stage } from './stage.ts'
+import { errorIn, textOf, withStage, type Stage } from './stage.ts'
 
 const small = { memoryMiB: 64, disks: [{ store: 'nfs1', sizeMiB: 8 }] }
 
 async function made(stage: Stage, name: string, more: object = {}): Promise<string> {
   const { uuid } = await stage.done(vmCreate, { name, ...small, ...more })
-  return String(uuid)
+  return textOf(uuid)
 }
 
 const power = async (stage: Stage, host: string, uuid: string) => (await stage.hosts.host(host).vm(uuid))?.power
@@ -258,7 +258,7 @@ describe('vm.create', () => {
     withStage({}, async (stage) => {
       const xml = `<domain type='qemu'><name>other</name><memory unit='MiB'>64</memory><os><type arch='x86_64'>hvm</type></os></domain>`
       const { uuid } = await stage.done(vmCreate, { name: 'web1', host: 'h2', xml })
-      expect(await stage.hosts.host('h2').vm(String(uuid))).toMatchObject({
+      expect(await stage.hosts.host('h2').vm(textOf(uuid))).toMatchObject({
         name: 'web1',
         memoryMiB: 64,
         mark: { instance: expect.any(String) }
