@@ -217,9 +217,7 @@ export class Stage {
     },
     addHost: async ({ name, uuid: machine, controlUri, peerUri, migrationUri }) => {
       const host = { name, uuid: machine, controlUri, peerUri, migrationUri }
-      const twin = [...this.memory.hosts.values()].find(
-        ({ name, uuid }) => (name === host.name) !== (uuid === host.uuid)
-      )
+      const twin = [...this.memory.hosts.values()].find((known) => (known.name === name) !== (known.uuid === machine))
       if (twin) throw new InventoryError('duplicate_host', `the machine ${host.uuid} is ${twin.name}`)
       this.memory.hosts.set(host.name, host)
       this.hosts.setHosts([...this.memory.hosts.values()])
