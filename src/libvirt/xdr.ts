@@ -20,7 +20,12 @@ export class XdrError extends Error {
   }
 }
 
-const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
+const hyphen = 45
+// A hexadecimal digit's value by its character code; undefined for anything else.
+const nibbles: readonly (number | undefined)[] = Array.from({ length: 128 }, (_, code) => {
+  const value = Number.parseInt(String.fromCharCode(code), 16)
+  return Number.isNaN(value) ? undefined : value
+})
 const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'))
 
 /** Appends values to a growing buffer. `bytes()` is a view that later writes may not change: `take()` hands it over. */
@@ -111,10 +116,20 @@ export class XdrWriter {
   }
 
   uuid(value: string): void {
-    if (!UUID.test(value)) throw new XdrError('bad_value', `${JSON.stringify(value)} is not a UUID`)
+    if (typeof value !== 'string' || value.length !== 36) throw notUuid(value)
     this.#reserve(16)
-    this.#buffer.write(value.replaceAll('-', ''), this.#position, 'hex')
-    this.#position += 16
+    const buffer = this.#buffer
+    let to = this.#position
+    for (let at = 0; at < 36; at += 2) {
+      if (at === 8 || at === 13 || at === 18 || at === 23) {
+        if (value.charCodeAt(at++) !== hyphen) throw notUuid(value)
+      }
+      const high = nibbles[value.charCodeAt(at)]
+      const low = nibbles[value.charCodeAt(at + 1)]
+      if (high === undefined || low === undefined) throw notUuid(value)
+      buffer[to++] = (high << 4) | low
+    }
+    this.#position = to
   }
 
   /** Bytes with their length before them. */
@@ -333,6 +348,10 @@ function checkLimit(length: number, max: number, what: string): void {
 
 function tooShort(needed: number, remaining: number): XdrError {
   return new XdrError('too_short', `${needed} bytes needed, ${remaining} left`)
+}
+
+function notUuid(value: unknown): XdrError {
+  return new XdrError('bad_value', `${JSON.stringify(value)} is not a UUID`)
 }
 
 function textBytes(value: string): Buffer {

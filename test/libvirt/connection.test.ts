@@ -162,6 +162,23 @@ test('an aborted call is unknown when sent, not sent when queued or aborted befo
   expect(fake.daemon.client.calls.length).toBe(4)
 })
 
+test('a call that was given up while it was queued is never sent', async () => {
+  const waiting: (() => void)[] = []
+  fake.daemon.on('DOMAIN_CREATE', () => new Promise((resolve) => waiting.push(() => resolve({}))))
+  const connection = await dial({ window: 1 })
+  const sent = connection.call('DOMAIN_CREATE', { dom })
+  const controller = new AbortController()
+  const queued = failure(connection.call('DOMAIN_DESTROY', { dom }, { signal: controller.signal }))
+  const after = connection.call('CONNECT_GET_HOSTNAME', {})
+  await callsSeen(4)
+  controller.abort()
+  expect(await queued).toMatchObject({ code: 'not_sent' })
+  waiting[0]!()
+  await sent
+  await after
+  expect(fake.daemon.client.calls.slice(3).map((call) => call.name)).toEqual(['DOMAIN_CREATE', 'CONNECT_GET_HOSTNAME'])
+})
+
 test('arguments that cannot be encoded are not sent, and the connection goes on', async () => {
   const connection = await dial()
   const bad = [

@@ -112,6 +112,16 @@ test('leaving and listening again in one breath ends up registered', async () =>
   expect(names().at(-1)).not.toBe('CONNECT_DOMAIN_EVENT_CALLBACK_DEREGISTER_ANY')
 })
 
+test('two who begin to listen at once are one registration, and each event reaches each once', async () => {
+  const connection = await fake.dial()
+  const seen: string[] = []
+  await Promise.all(['a', 'b'].map((who) => connection.on('DOMAIN_EVENT_CALLBACK_LIFECYCLE', () => seen.push(who))))
+  send(1)
+  await until(() => seen.length === 2)
+  expect(seen).toEqual(['a', 'b'])
+  expect(names().filter((name) => name.includes('REGISTER_ANY'))).toHaveLength(1)
+})
+
 test('a kind that the host does not have is refused, and may be tried again', async () => {
   fake.daemon.on('CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY', (_args, client, serial) => {
     client.error('CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY', serial, ErrorCode.INVALID_ARG, 'unknown event')
