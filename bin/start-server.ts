@@ -52,9 +52,15 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const { stateDirectory, log } = options
   // What was started is stopped in reverse, whether all of it was started or not.
   const stops: (() => Promise<unknown>)[] = []
+  let stopped = false
   const stopAll = async () => {
+    stopped = true
     for (const stop of stops.splice(0).toReversed())
       await stop().catch((error: unknown) => log.error({ err: error }, 'not stopped cleanly'))
+  }
+  // A pool that was ended may still hear that PostgreSQL ends.
+  const onError = (error: Error) => {
+    if (!stopped) log.warn({ err: error }, 'a database connection broke')
   }
   try {
     await mkdir(stateDirectory, { recursive: true, mode: 0o700 })
@@ -64,7 +70,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       url: databaseUrl,
       poolSize: 20,
       applicationName: 'taskomatic',
-      onError: databaseTrouble(log)
+      onError
     })
     stops.push(() => database.stop())
     const reads = openDatabase({
@@ -72,7 +78,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       poolSize: 5,
       applicationName: 'taskomatic reads',
       statementTimeoutMs: READ_TIMEOUT_MS,
-      onError: databaseTrouble(log)
+      onError
     })
     stops.push(() => reads.stop())
     await checkSchema(database)
@@ -146,8 +152,6 @@ async function checkSchema(database: Database): Promise<void> {
   if (!row?.there)
     throw new DatabaseError('migration_missing', 'the database has no schema: run `taskomatic db init` on it')
 }
-
-const databaseTrouble = (log: Logger) => (error: Error) => log.warn({ err: error }, 'a database connection broke')
 
 function hostCounts({ hosts, watchers }: Engine): Record<string, number> {
   const up = hosts.names().filter((name) => watchers.isUp(name)).length

@@ -11,6 +11,8 @@ async function run(): Promise<number> {
   switch (words[0]) {
     case 'server':
       return (await import('./server.ts')).server(words.slice(1))
+    case 'demo':
+      return (await import('./demo.ts')).demo(words.slice(1))
     case 'db':
       return (await import('./db.ts')).db(words.slice(1))
     default:

@@ -37,7 +37,7 @@ async function run(words: readonly string[], options: MainOptions): Promise<Exit
   if (!noun)
     throw usage(
       `there is no command ${JSON.stringify(first)}`,
-      `one of ${Object.keys(nouns).join(', ')}, server, db; see \`taskomatic --help\``
+      `one of ${Object.keys(nouns).join(', ')}, server, demo, db; see \`taskomatic --help\``
     )
   const { readCommand } = await import('./program.ts')
   const chosen = await readCommand(await noun.load(), rest, {

@@ -49,6 +49,7 @@ export const nouns: Readonly<Record<string, NounEntry>> = {
 /** Commands that are no NOUN VERB; bin/taskomatic.ts knows how to run them. */
 export const otherCommands = {
   server: 'run the server: API, dispatcher, watchers',
+  demo: 'run a server with simulated hosts, to try things out',
   db: 'prepare a PostgreSQL database: `db init`',
   complete: 'print a shell completion script: `complete bash|zsh|fish`'
 } as const

@@ -12,10 +12,20 @@ type PlannedTask = { key?: string; action: string; args: Record<string, unknown>
 
 /** Adds the hosts and makes one store of a pool on each. */
 export async function prepareFleet(client: Client, hosts: readonly DemoHost[]): Promise<void> {
-  await run(client, 'add the hosts', hosts.map(({ name, uri }) => ({ action: 'host.add', args: { host: name, controlUri: uri, peerUri: uri } })))
+  await run(
+    client,
+    'add the hosts',
+    hosts.map(({ name, uri }) => ({ action: 'host.add', args: { host: name, controlUri: uri, peerUri: uri } }))
+  )
   const { name, path, pool } = sharedStore
-  await run(client, 'make pools', hosts.map((host) => ({ action: 'pool.create', args: { host: host.name, pool, target: path } })))
-  await run(client, 'share the store', [{ action: 'store.share', args: { store: name, pools: hosts.map((host) => ({ host: host.name, pool })) } }])
+  await run(
+    client,
+    'make pools',
+    hosts.map((host) => ({ action: 'pool.create', args: { host: host.name, pool, target: path } }))
+  )
+  await run(client, 'share the store', [
+    { action: 'store.share', args: { store: name, pools: hosts.map((host) => ({ host: host.name, pool })) } }
+  ])
 }
 
 /** Creates VMs, starts, migrates, stops and deletes them, everything submitted at once: the queue finds the order. */
@@ -24,7 +34,10 @@ export async function runScenario(client: Client, hosts: readonly DemoHost[], vm
   const hostAt = (index: number): string => hosts[index % hosts.length]?.name ?? ''
   const disks = [{ store: sharedStore.name, sizeMiB: 1024 }]
   await run(client, 'a life of four VMs', [
-    ...names.map((name, index) => ({ action: 'vm.create', args: { name, memoryMiB: 512, vcpus: 1, host: hostAt(index), disks } })),
+    ...names.map((name, index) => ({
+      action: 'vm.create',
+      args: { name, memoryMiB: 512, vcpus: 1, host: hostAt(index), disks }
+    })),
     ...names.map((vm) => ({ action: 'vm.start', args: { vm } })),
     ...names.map((vm, index) => ({ action: 'vm.migrate', args: { vm, to: hostAt(index + 1) } })),
     ...names.map((vm) => ({ action: 'vm.stop', args: { vm } })),
