@@ -75,7 +75,7 @@ async function outcomeOf(ctx: ActionContext, error: HostError, step: string, set
   }
 }
 
-/** What parked tasks wait for when a host is down, cordoned or silent. */
+/** What parked tasks wait for when a host is down or silent. */
 export const hostKey = (host: string): string => `host/${host}`
 
 function settled(ctx: ActionContext, error: TaskError, probe: Probe): Outcome {

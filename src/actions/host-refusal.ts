@@ -1,8 +1,8 @@
 // Why a host takes no work: verdicts that several actions share. A host that is down refuses nothing: its tasks wait for it.
 import type { FleetState } from '../inventory/fleet-state.ts'
 import { quote } from '../model/name.ts'
+import { resource } from '../model/resource.ts'
 import { impossible, park, type ActionContext, type Outcome, type Verdict } from './action.ts'
-import { hostKey } from './attempt.ts'
 
 export const refuseUnknownHost = (state: FleetState, host: string): Verdict | undefined =>
   state.host(host)
@@ -26,5 +26,5 @@ export function refuseHost(state: FleetState, host: string): Verdict | undefined
 
 /** Waits for a host that was cordoned after the task was queued. */
 export function parkIfCordoned(ctx: ActionContext, host: string): Outcome | undefined {
-  return ctx.state.host(host)?.cordoned ? park(`host ${host} is cordoned`, hostKey(host)) : undefined
+  return ctx.state.host(host)?.cordoned ? park(`host ${host} is cordoned`, resource.hostGate(host)) : undefined
 }

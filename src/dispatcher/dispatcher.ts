@@ -13,6 +13,8 @@ import {
   type ClaimedTask,
   type End
 } from '../queue/dispatch.ts'
+import { loadFacts } from '../inventory/load.ts'
+import { resource } from '../model/resource.ts'
 import { guardPoll } from '../queue/guard.ts'
 import { channels } from '../queue/notify.ts'
 import { cancelRequests } from '../queue/requests.ts'
@@ -195,11 +197,15 @@ class RunningDispatcher implements Dispatcher {
     }
   }
 
-  /** A host may have come up between a task's look at it and its parking. */
+  /** A host may have come up, or been opened again, between a task's look at it and its parking. */
   async #unparkIfUp(ends: readonly End[]): Promise<void> {
     for (const end of ends) {
-      if (end.outcome !== 'park' || !end.key.startsWith('host/')) continue
-      if (this.#options.isHostUp(end.key.slice('host/'.length))) await this.hostUp(end.key.slice('host/'.length))
+      if (end.outcome !== 'park') continue
+      const [kind, host = ''] = end.key.split('/')
+      if (kind === 'host' && this.#options.isHostUp(host)) await this.hostUp(host)
+      if (kind === 'host-gate' && (await isOpen(this.#options.database, host))) {
+        if ((await unpark(this.#options.database, end.key)) > 0) this.wake()
+      }
     }
   }
 
@@ -270,4 +276,10 @@ class RunningDispatcher implements Dispatcher {
     await unregisterDispatcher(database, this.#id)
     log.info({ dispatcher: this.#id }, 'dispatcher stopped')
   }
+}
+
+/** A host that is gone keeps nobody waiting: the task says what is wrong. */
+async function isOpen(database: Database, host: string): Promise<boolean> {
+  const facts = await loadFacts(database, [resource.host(host)])
+  return facts.get(resource.host(host))?.['cordoned'] !== true
 }

@@ -8,6 +8,8 @@ import type { KnownHost } from '../inventory/hosts.ts'
 import { beginSight, recordHost, recordListing, recordPool, recordVm } from '../inventory/observe.ts'
 import { shareStore } from '../inventory/stores.ts'
 import { bindWhereabouts, whereabouts } from '../inventory/whereabouts.ts'
+import { resource } from '../model/resource.ts'
+import { unpark } from '../queue/dispatch.ts'
 
 export type ObserverParts = {
   database: Database
@@ -41,7 +43,13 @@ export function createObserver({ database, hosts, definitionKey }: ObserverParts
       await addHost(database, host)
       await hostsChanged()
     },
-    setCordon: (host, cordon) => setCordon(database, host, cordon),
+    async setCordon(host, cordon) {
+      await setCordon(database, host, cordon)
+      if (cordon) return
+      // Once it is open: tasks that were bound to it, and those that fitted nowhere.
+      await unpark(database, resource.hostGate(host))
+      await unpark(database, 'placement')
+    },
     shareStore: (store, pools) => database.transaction((tx) => shareStore(tx, store, pools)),
     whereabouts: (uuid) => whereabouts(database, uuid),
     bindWhereabouts: (uuid, host) => bindWhereabouts(database, uuid, host),

@@ -131,7 +131,7 @@ describe('vm.start', () => {
     withStage({}, async (stage) => {
       const uuid = await made(stage, 'web1')
       stage.memory.cordons.set('h1', 'new disks')
-      expect((await stage.run(vmStart, { vm: uuid })).outcome).toMatchObject({ outcome: 'park', key: 'host/h1' })
+      expect((await stage.run(vmStart, { vm: uuid })).outcome).toMatchObject({ outcome: 'park', key: 'host-gate/h1' })
       stage.memory.cordons.clear()
       await stage.fleet.host('h1').server.stop()
       expect((await stage.run(vmStart, { vm: uuid })).outcome).toMatchObject({ outcome: 'park', key: 'host/h1' })
