@@ -197,9 +197,11 @@ return greatest(0, memory_mib - greatest(2048, ceil(memory_mib * 0.05)::bigint))
 create function inventory.sum_load(p_host text) returns void
 language plpgsql
 as $$
+declare
+  before bigint;
 begin
   insert into inventory.host_load (host, active_vms, active_mib, resting_mib) values (p_host, 0, 0, 0) on conflict do nothing;
-  perform from inventory.host_load l where l.host = p_host for no key update;
+  select l.active_mib into before from inventory.host_load l where l.host = p_host for no key update;
   update inventory.host_load l
   set active_vms = w.active_vms, active_mib = w.active_mib, resting_mib = w.resting_mib
   from (
@@ -211,6 +213,9 @@ begin
     where w.host = p_host
   ) w
   where l.host = p_host;
+  if (select l.active_mib < before from inventory.host_load l where l.host = p_host) then
+    perform pg_notify('inventory_room', p_host);
+  end if;
 end;
 $$;
 

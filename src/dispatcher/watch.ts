@@ -5,6 +5,7 @@ import type { HostConnections } from '../host/connections.ts'
 import { HOSTS_CHANNEL, knownHosts } from '../inventory/hosts.ts'
 import { forgetGone, setConnection, type VmChange } from '../inventory/observe.ts'
 import { HostWatcher } from './watch-host.ts'
+import { startRoomKeeper } from './watch-room.ts'
 
 export type WatchOptions = {
   database: Database
@@ -83,6 +84,7 @@ export async function startWatchers(options: WatchOptions): Promise<Watchers> {
   for (const { name } of await knownHosts(database)) await setConnection(database, name, 'unknown', 'connecting')
   await refreshHosts()
   hosts.start()
+  const room = await startRoomKeeper({ database, log })
   const forgetting = setInterval(() => {
     forgetGone(database, FORGET_AFTER_MS).catch((error: unknown) =>
       log.warn({ err: error }, 'gone VMs stay remembered')
@@ -101,7 +103,7 @@ export async function startWatchers(options: WatchOptions): Promise<Watchers> {
       stopped = true
       clearInterval(forgetting)
       endStates()
-      await heard.stop()
+      await Promise.all([heard.stop(), room.stop()])
       await refreshing
       await Promise.all([...watchers.values()].map((watcher) => watcher.stop()))
     }

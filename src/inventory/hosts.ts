@@ -4,6 +4,7 @@ import { nameProblem, quote } from '../model/name.ts'
 import type { HostAddress } from '../model/host.ts'
 import { DatabaseError } from '../db/error.ts'
 import { InventoryError } from './error.ts'
+import { ROOM_CHANNEL } from './place.ts'
 import { dropEmptyStores } from './stores.ts'
 
 /** Notified on this channel when a host is added, removed or gets another address. */
@@ -86,7 +87,7 @@ export async function setCordon(sql: Sql, host: string, cordon: { reason: string
        cordon_reason = $2, cordoned_by = $3,
        cordoned_at = case when $2::text is null then null else coalesce(cordoned_at, clock_timestamp()) end
      where name = $1
-     returning 1`,
+     returning case when $2::text is null then pg_notify('${ROOM_CHANNEL}', name) end`,
     [host, cordon?.reason ?? null, cordon?.by ?? null]
   )
   if (rows.length === 0) throw new InventoryError('unknown_host', `there is no host ${quote(host)}`)

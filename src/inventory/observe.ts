@@ -6,6 +6,7 @@ import type { HostConnection, HostIdentity } from '../model/host.ts'
 import type { ObservedNetwork, ObservedPool } from '../model/storage.ts'
 import type { ObservedVm } from '../model/vm.ts'
 import { InventoryError } from './error.ts'
+import { ROOM_CHANNEL } from './place.ts'
 import { dropEmptyStores, storeOf } from './stores.ts'
 
 /** Orders sights: `generation` is drawn before the host is asked, `at` is the database's clock then. */
@@ -103,7 +104,12 @@ export async function recordPool(
   pool: ObservedPool | undefined
 ): Promise<void> {
   await lockHost(tx, host)
-  if (pool) return writePool(tx, sight, host, pool)
+  if (pool) {
+    await writePool(tx, sight, host, pool)
+    // What waits for a store on some host may find it now.
+    if (pool.active) await tx.query(`select pg_notify('${ROOM_CHANNEL}', $1)`, [host])
+    return
+  }
   await tx.query(`delete from inventory.pool where host = $1 and name = $2 and generation < $3`, [
     host,
     name,

@@ -37,6 +37,9 @@ type Candidate = {
   lacksNetworks: string[]
 }
 
+/** Notified on this channel when memory becomes free: what did not fit may now. */
+export const ROOM_CHANNEL = 'inventory_room'
+
 /** Of a large fleet the explanation names this many hosts. */
 const NAMED = 50
 
@@ -73,11 +76,6 @@ export async function reserveOn(
   if (lacking !== undefined) return { reserved: false, reason: `${need.host}: ${lacking}` }
   await promise(tx, need.task, need.host, need.vm, found.needMiB)
   return { reserved: true }
-}
-
-/** Ends promises when their tasks have ended. */
-export async function releaseReservations(sql: Sql, tasks: readonly number[]): Promise<void> {
-  await sql.query(`delete from inventory.reservation where task = any ($1::bigint[])`, [tasks])
 }
 
 async function lockHost(tx: Tx, host: string): Promise<void> {

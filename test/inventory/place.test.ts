@@ -5,8 +5,10 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { Database } from '../../src/db/open.ts'
 import { setCordon } from '../../src/inventory/hosts.ts'
 import { beginSight, recordListing, recordVm, setConnection } from '../../src/inventory/observe.ts'
-import { placeVm, releaseReservations, reserveOn, type Need } from '../../src/inventory/place.ts'
+import { endPromises } from '../../src/dispatcher/watch-room.ts'
+import { placeVm, reserveOn, ROOM_CHANNEL, type Need } from '../../src/inventory/place.ts'
 import { freshDatabase, type FreshDatabase } from '../support/postgres.ts'
+import { eventually } from '../system/eventually.ts'
 import { knownHost, seenPool, seenVm } from './seen.ts'
 
 let fresh: FreshDatabase
@@ -93,7 +95,7 @@ test('a promise counts until the VM is active there, and then its memory does', 
   // Not twice: 1,000 − 794 leaves room for nothing of 256 + x, so that x = 0 would need 256; 206 are free.
   const [row] = (await place({ memoryMiB: 512 })).considered['hosts'] as { freeMiB: number }[]
   expect(row?.freeMiB).toBe(1000 - (Math.ceil(512 * 1.05) + 256))
-  await releaseReservations(db, [first.task])
+  await endPromises(db)
   await recordVm(db, await beginSight(db), 'h1', vm.uuid, { ...vm, power: 'off' })
   expect(await place({ memoryMiB: 512 })).toMatchObject({ host: 'h1' })
 })
@@ -115,4 +117,52 @@ test('memory is promised on a given host as long as it has room', async () => {
 
 test('without hosts, the answer says so', async () => {
   expect(await place()).toMatchObject({ host: null, reason: 'there are no hosts' })
+})
+
+test('a promise ends with its task, and whoever was parked for want of room hears that some is free', async () => {
+  await upHost('h1', 2048 + 1000)
+  const heard: string[] = []
+  const listening = await db.listen(ROOM_CHANNEL, (notice) =>
+    heard.push(notice.kind === 'message' ? notice.payload : 'gap')
+  )
+  const vm = seenVm({ name: 'a', power: 'running', maxMemoryMiB: 512 })
+  expect(await place({ vm: vm.uuid, memoryMiB: 512 })).toMatchObject({ host: 'h1' })
+  expect(await place({ memoryMiB: 512 })).toMatchObject({ host: null })
+  // No such task runs.
+  expect(await endPromises(db)).toBe(1)
+  expect(await place({ memoryMiB: 512 })).toMatchObject({ host: 'h1' })
+  await endPromises(db)
+  await recordVm(db, await beginSight(db), 'h1', vm.uuid, vm)
+  expect(heard).toEqual([])
+  await recordVm(db, await beginSight(db), 'h1', vm.uuid, { ...vm, power: 'off' })
+  await eventually(() => Promise.resolve(expect(heard).toEqual(['h1'])))
+  await setCordon(db, 'h1', { reason: 'rest', by: 'op' })
+  await setCordon(db, 'h1', null)
+  await eventually(() => Promise.resolve(expect(heard).toEqual(['h1', 'h1'])))
+  await listening.stop()
+})
+
+test("a host's load is the sum of what is on it, however sights come", async () => {
+  await upHost('h1')
+  await upHost('h2')
+  const vms = Array.from({ length: 20 }, (_, index) => seenVm({ name: `vm${index}`, maxMemoryMiB: 100 * (index + 1) }))
+  const see = async (host: string, vm: (typeof vms)[number], power: 'running' | 'off' | 'gone') =>
+    recordVm(db, await beginSight(db), host, vm.uuid, power === 'gone' ? undefined : { ...vm, power })
+  const powers = ['running', 'off', 'gone', 'running'] as const
+  for (let round = 0; round < 4; round++)
+    await Promise.all(
+      vms.flatMap((vm, index) => [
+        see('h1', vm, powers[(index + round) % 4] ?? 'off'),
+        see('h2', vm, powers[(index * 3 + round) % 4] ?? 'off')
+      ])
+    )
+  const kept = await db.query('select host, active_vms, active_mib, resting_mib from inventory.host_load order by host')
+  const summed = await db.query(
+    `select host, count(*) filter (where state = 'active')::integer as active_vms,
+       coalesce(sum(inventory.need_mib(max_memory_mib)) filter (where state = 'active'), 0)::bigint as active_mib,
+       coalesce(sum(inventory.need_mib(max_memory_mib)) filter (where state = 'defined'), 0)::bigint as resting_mib
+     from inventory.whereabouts group by host order by host`
+  )
+  expect(kept).toHaveLength(2)
+  expect(kept).toEqual(summed)
 })
