@@ -48,11 +48,12 @@ begin
           when o.waits and (o.unmet <> o.really_unmet or o.barred <> o.really_barred) then 'miscounted'
         end as kind, to_jsonb(o) as about
       from open o
-      where o.outcome is not null
-        or o.waits::integer + o.is_ready::integer + o.runs::integer <> 1
+      -- What has ended since the slice was taken has no place any more: that is no find.
+      where (o.outcome is not null and (o.waits or o.is_ready or o.runs)) or (o.outcome is null and (
+        o.waits::integer + o.is_ready::integer + o.runs::integer <> 1
         or (o.waits and o.is_runnable and o.position is not null and o.barred = 0)
         or (o.is_ready and not o.is_runnable)
-        or (o.waits and (o.unmet <> o.really_unmet or o.barred <> o.really_barred))
+        or (o.waits and (o.unmet <> o.really_unmet or o.barred <> o.really_barred))))
     loop
       finds := finds || jsonb_build_object('task', find.task, 'kind', find.kind, 'about', find.about);
       if find.kind in ('missed', 'miscounted') then
