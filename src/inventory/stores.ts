@@ -9,6 +9,8 @@ import { InventoryError } from './error.ts'
  * that is local to its host, `HOST/POOL`.
  */
 export async function storeOf(sql: Sql, host: string, pool: ObservedPool): Promise<string> {
+  // Locked first, in a statement of its own: a declaration that commits just now would else be overwritten by what was read before.
+  await sql.query(`select from inventory.pool where host = $1 and name = $2 for no key update`, [host, pool.name])
   const [known] = await sql.query<{ store: string }>(
     `select p.store from inventory.pool p join inventory.store s on s.name = p.store
      where p.host = $1 and p.name = $2 and (s.declared or s.source is not distinct from $3)
