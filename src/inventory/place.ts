@@ -1,7 +1,7 @@
 // Chooses the host for a VM and promises it the memory, in the caller's transaction. QEMU starts what does not fit; only the
 // promises made here keep hosts from being over-committed.
 import type { JsonObject } from '../db/json.ts'
-import type { Sql, Tx } from '../db/open.ts'
+import type { Tx } from '../db/open.ts'
 
 export type Need = {
   /** The promise is to this task; a later one replaces it. */
