@@ -106,6 +106,8 @@ async function run(options: { once: boolean; json: boolean }, log: Logger): Prom
     return bad || guardPollFound > 0 ? 1 : 0
   } finally {
     for (const stop of stops.toReversed()) await stop()
+    // What did not stop in time must not keep the process.
+    setTimeout(() => process.exit(), 1000).unref()
   }
 }
 

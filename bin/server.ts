@@ -37,6 +37,8 @@ export async function server(words: readonly string[]): Promise<number> {
     const signal = await asked.promise
     read.log.info({ signal }, 'stopping')
     await running.stop()
+    // What did not stop in time must not keep the process.
+    setTimeout(() => process.exit(0), 1000).unref()
     return 0
   } catch (error) {
     if (error instanceof ListenError || error instanceof DatabaseError || error instanceof IdentityError) {

@@ -46,6 +46,11 @@ export type RunningServer = {
 
 export const DEFAULT_PORT = 7420
 
+/** The dispatcher's own default. */
+const DEFAULT_DRAIN_MS = 30_000
+/** What a part may take beyond that to stop, e.g. while the database is gone, before the next is stopped all the same. */
+const STOP_MS = 10_000
+
 const READ_TIMEOUT_MS = 10_000
 
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
@@ -53,10 +58,12 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   // What was started is stopped in reverse, whether all of it was started or not.
   const stops: (() => Promise<unknown>)[] = []
   let stopped = false
+  const stopMs = (options.drainMs ?? DEFAULT_DRAIN_MS) + STOP_MS
   const stopAll = async () => {
     stopped = true
-    for (const stop of stops.splice(0).toReversed())
-      await stop().catch((error: unknown) => log.error({ err: error }, 'not stopped cleanly'))
+    for (const stop of stops.splice(0).toReversed()) {
+      await withDeadline(stop(), stopMs).catch((error: unknown) => log.error({ err: error }, 'not stopped cleanly'))
+    }
   }
   // A pool that was ended may still hear that PostgreSQL ends.
   const onError = (error: Error) => {
@@ -126,6 +133,16 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   } catch (error) {
     await stopAll()
     throw error
+  }
+}
+
+async function withDeadline(work: Promise<unknown>, ms: number): Promise<void> {
+  const late = Promise.withResolvers<never>()
+  const timer = setTimeout(() => late.reject(new Error(`not done after ${ms} ms`)), ms)
+  try {
+    await Promise.race([work, late.promise])
+  } finally {
+    clearTimeout(timer)
   }
 }
 
