@@ -1,4 +1,5 @@
 // Migrations between simulated hosts: what both hosts say decides, whatever the calls answered.
+import { setTimeout as delay } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import { vmCreate } from '../../src/actions/vm-create.ts'
 import { vmMigrate } from '../../src/actions/vm-migrate.ts'
@@ -199,6 +200,8 @@ test('a target whose daemon restarts at the wrong moment is waited for', () =>
     await stage.fleet.journal.next(({ kind, host }) => kind === 'started' && host === 'h2')
     await stage.fleet.host('h2').server.stop()
     await stage.fleet.journal.next(({ kind, host }) => kind === 'migrated' && host === 'h2')
+    // Longer than the two looks that would believe it.
+    await delay(1500)
     await stage.fleet.host('h2').server.start()
     expect((await ran).outcome).toMatchObject({ outcome: 'complete', result: { to: 'h2' } })
   }))
