@@ -1,54 +1,15 @@
 // Procedures that only look at domains: lists, look-ups, state, XML, statistics.
 
-import { DomainState, DomainXMLFlags, ListAllDomainsFlags, TypedParamType } from '../libvirt/constants.gen.ts'
-import type { TypedParam } from '../libvirt/wire.gen.ts'
-import { type Handlers, listed, passes } from './call.ts'
+import { DomainXMLFlags, ListAllDomainsFlags } from '../libvirt/constants.gen.ts'
+import { type Handlers, listed } from './call.ts'
 import { pathOf } from './disks.ts'
 import type { SimDomain } from './domain.ts'
+import { filteredDomains } from './domain-filter.ts'
 import { type DomainDef, withoutSecrets } from './domain-xml.ts'
 import type { SimHost } from './host.ts'
 import { liveXml } from './live-xml.ts'
 import { notValid, refuse } from './refusal.ts'
-
-function filtered(host: SimHost, flags: number): SimDomain[] {
-  const f = ListAllDomainsFlags
-  return [...host.domains.values()].filter((domain) => {
-    const { active, state } = domain
-    const { RUNNING, PAUSED, SHUTOFF } = DomainState
-    return passes(flags, [
-      [
-        [f.ACTIVE, active],
-        [f.INACTIVE, !active]
-      ],
-      [
-        [f.PERSISTENT, domain.persistent !== null],
-        [f.TRANSIENT, domain.persistent === null]
-      ],
-      [
-        [f.RUNNING, state === RUNNING],
-        [f.PAUSED, state === PAUSED],
-        [f.SHUTOFF, state === SHUTOFF],
-        [f.OTHER, state > SHUTOFF]
-      ],
-      [
-        [f.MANAGEDSAVE, domain.saved !== null],
-        [f.NO_MANAGEDSAVE, domain.saved === null]
-      ],
-      [
-        [f.AUTOSTART, domain.autostart],
-        [f.NO_AUTOSTART, !domain.autostart]
-      ],
-      [
-        [f.HAS_SNAPSHOT, domain.snapshots.size > 0],
-        [f.NO_SNAPSHOT, domain.snapshots.size === 0]
-      ],
-      [
-        [f.HAS_CHECKPOINT, false],
-        [f.NO_CHECKPOINT, true]
-      ]
-    ])
-  })
-}
+import { cpuNanoseconds } from './statistics.ts'
 
 function xmlOf(domain: SimDomain, flags: number): string {
   const { SECURE, INACTIVE, MIGRATABLE } = DomainXMLFlags
@@ -69,53 +30,6 @@ function keptLiveXml({ id, guest: { agent } }: SimDomain, def: DomainDef): strin
   return xml
 }
 
-const nanoseconds = (domain: SimDomain): bigint =>
-  domain.active ? BigInt(Math.max(0, Date.now() - domain.startedAt)) * 100_000n : 0n
-
-const int = (field: string, value: number): TypedParam => ({ field, value: { type: TypedParamType.INT, value } })
-const uint = (field: string, value: number): TypedParam => ({ field, value: { type: TypedParamType.UINT, value } })
-const ullong = (field: string, value: bigint): TypedParam => ({ field, value: { type: TypedParamType.ULLONG, value } })
-const string = (field: string, value: string): TypedParam => ({ field, value: { type: TypedParamType.STRING, value } })
-
-const statistics: { bit: number; of: (host: SimHost, domain: SimDomain) => TypedParam[] }[] = [
-  { bit: 1, of: (_, domain) => [int('state.state', domain.state), int('state.reason', domain.reason)] },
-  {
-    bit: 2,
-    of: (_, domain) =>
-      domain.active
-        ? [ullong('cpu.time', nanoseconds(domain)), ullong('cpu.user', nanoseconds(domain)), ullong('cpu.system', 0n)]
-        : []
-  },
-  {
-    bit: 4,
-    of: (_, { current }) => [
-      ullong('balloon.current', BigInt(current.currentKiB)),
-      ullong('balloon.maximum', BigInt(current.memoryKiB))
-    ]
-  },
-  { bit: 8, of: (_, { current }) => [uint('vcpu.current', current.vcpus), uint('vcpu.maximum', current.maxVcpus)] },
-  { bit: 16, of: (_, domain) => (domain.active ? [uint('net.count', domain.current.networks.length)] : []) },
-  { bit: 32, of: blockStatistics }
-]
-
-function blockStatistics(host: SimHost, domain: SimDomain): TypedParam[] {
-  const params = [uint('block.count', domain.current.disks.length)]
-  domain.current.disks.forEach((disk, index) => {
-    const path = disk.volume ? null : pathOf(host, disk)
-    params.push(string(`block.${index}.name`, disk.target))
-    if (path === null) return
-    params.push(string(`block.${index}.path`, path))
-    const file = host.file(path)
-    if (!file) return
-    params.push(
-      ullong(`block.${index}.allocation`, file.allocationBytes),
-      ullong(`block.${index}.capacity`, file.capacityBytes),
-      ullong(`block.${index}.physical`, file.capacityBytes)
-    )
-  })
-  return params
-}
-
 function byPath(
   host: SimHost,
   domain: SimDomain,
@@ -131,10 +45,10 @@ function byPath(
 
 export const domainQueries: Handlers = {
   CONNECT_LIST_ALL_DOMAINS: ({ need_results, flags }, host) => {
-    const { items, ret } = listed(filtered(host, flags), need_results)
+    const { items, ret } = listed(filteredDomains(host, flags), need_results)
     return { domains: items.map((domain) => domain.ref), ret }
   },
-  CONNECT_NUM_OF_DOMAINS: (_, host) => ({ num: filtered(host, ListAllDomainsFlags.ACTIVE).length }),
+  CONNECT_NUM_OF_DOMAINS: (_, host) => ({ num: filteredDomains(host, ListAllDomainsFlags.ACTIVE).length }),
   DOMAIN_LOOKUP_BY_NAME: ({ name }, host) => {
     const domain = host.domainByName(name)
     if (!domain) throw refuse('NO_DOMAIN', 'QEMU', `no domain with matching name '${name}'`)
@@ -160,7 +74,7 @@ export const domainQueries: Handlers = {
       maxMem: BigInt(domain.current.memoryKiB),
       memory: BigInt(domain.current.currentKiB),
       nrVirtCpu: domain.current.vcpus,
-      cpuTime: nanoseconds(domain)
+      cpuTime: cpuNanoseconds(domain)
     }
   },
   DOMAIN_GET_XML_DESC: ({ dom, flags }, host) => ({ xml: xmlOf(host.domain(dom), flags) }),
@@ -186,16 +100,9 @@ export const domainQueries: Handlers = {
     const info = Array.from({ length: count }, (_, number) => ({
       number,
       state: 1,
-      cpu_time: nanoseconds(domain),
+      cpu_time: cpuNanoseconds(domain),
       cpu: 0
     }))
     return { info, cpumaps: new Uint8Array(count * maplen).fill(255) }
-  },
-  CONNECT_GET_ALL_DOMAIN_STATS: ({ doms, stats, flags }, host) => {
-    const domains = doms.length > 0 ? doms.map((dom) => host.domain(dom)) : filtered(host, flags & 0xff)
-    const wanted = statistics.filter(({ bit }) => stats === 0 || (stats & bit) !== 0)
-    return {
-      retStats: domains.map((domain) => ({ dom: domain.ref, params: wanted.flatMap(({ of }) => of(host, domain)) }))
-    }
   }
 }

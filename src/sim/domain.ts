@@ -48,6 +48,18 @@ export type RunningJob = {
   postCopy: (() => void) | null
 }
 
+/** A job on one disk; `whole` makes its result the guest's disk. */
+export type BlockJob = {
+  type: number
+  total: bigint
+  startedAt: number
+  ms: number
+  /** Everything is copied; it waits to be pivoted. */
+  ready: boolean
+  timer: NodeJS.Timeout | null
+  whole: () => void
+}
+
 export type FinishedJob = { operation: number; elapsedMs: number; totalBytes: number; downtimeMs: number; ok: boolean }
 
 export class SimDomain {
@@ -66,6 +78,8 @@ export class SimDomain {
   currentSnapshot: string | null = null
   job: RunningJob | null = null
   finishedJob: FinishedJob | null = null
+  /** By the disk's target. */
+  readonly blockJobs = new Map<string, BlockJob>()
   lock = new JobLock()
   /** Disks are open here: given up at a migration's switch-over, before the process ends. */
   holdsDisks = false
@@ -77,6 +91,8 @@ export class SimDomain {
   startedAt = 0
   /** The host that its memory goes to now. */
   migratingTo: string | null = null
+  /** The host that its memory came from last. */
+  arrivedFrom: string | null = null
   /** A migration that a client conducts, from begin to confirm. */
   departure: { cookie: Cookie; release: () => void } | null = null
   guest: GuestBehaviour = { obeysShutdown: true, dirtyMiBps: 0, agent: true, releasesDevices: true }

@@ -7,6 +7,7 @@ import type { SimHostOptions } from './host-options.ts'
 import { Journal } from './journal.ts'
 import { addNetwork } from './network-calls.ts'
 import { refuse } from './refusal.ts'
+import { loseSource } from './migration.ts'
 import { SimServer } from './server.ts'
 import { SimStore } from './store.ts'
 
@@ -78,7 +79,10 @@ export class SimFleet implements Surroundings {
   async powerOff(name: string, options: { silent?: boolean } = {}): Promise<void> {
     const host = this.host(name)
     await host.server.powerOff(options)
-    for (const other of this.hosts) this.#breakMigrations(other, name)
+    for (const other of this.hosts) {
+      this.#breakMigrations(other, name)
+      loseSource(other, name)
+    }
   }
 
   /** Boots a host that has no power. */

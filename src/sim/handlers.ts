@@ -3,6 +3,7 @@
 import type { ArgsOf, ReplyOf } from '../libvirt/payload.ts'
 import type { ProcedureName } from '../libvirt/wire.gen.ts'
 import { agentCalls } from './agent-calls.ts'
+import { blockCalls } from './block-calls.ts'
 import type { CallContext, Handler, Handlers } from './call.ts'
 import { deviceCalls } from './device-calls.ts'
 import { domainCalls } from './domain-calls.ts'
@@ -18,6 +19,7 @@ import { poolCalls } from './pool-calls.ts'
 import { refuse } from './refusal.ts'
 import { saveCalls } from './save.ts'
 import { snapshotCalls } from './snapshot-calls.ts'
+import { statisticsCalls } from './statistics.ts'
 import { streamCalls } from './stream.ts'
 import { tuningCalls } from './tuning-calls.ts'
 import { volumeCalls } from './volume-calls.ts'
@@ -33,6 +35,8 @@ const handlers: Handlers = {
   ...deviceCalls,
   ...tuningCalls,
   ...agentCalls,
+  ...blockCalls,
+  ...statisticsCalls,
   ...jobCalls,
   ...migrationCalls,
   ...poolCalls,

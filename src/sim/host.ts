@@ -208,6 +208,7 @@ export class SimHost {
       domain.state = DomainState.SHUTOFF
       domain.reason = DomainShutoffReason.UNKNOWN
       domain.job = null
+      domain.blockJobs.clear()
       domain.departure = null
       domain.shutdownTimer = null
       domain.lock = new JobLock()

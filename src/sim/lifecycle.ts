@@ -121,6 +121,8 @@ export function end(
   domain.shutdownTimer = null
   domain.pendingReboot = false
   domain.atReset = []
+  for (const { timer } of domain.blockJobs.values()) host.cancel(timer)
+  domain.blockJobs.clear()
   domain.job?.abort?.()
   domain.live = null
   domain.state = DomainState.SHUTOFF

@@ -48,6 +48,7 @@ export function begin(
   } else requireActive(domain)
   if (flags & F.PERSIST_DEST && !domain.persistent) throw notValid('cannot migrate a transient domain persistently')
   if (domain.snapshots.size > 0) throw notValid(`cannot migrate domain with ${domain.snapshots.size} snapshots`)
+  if (domain.blockJobs.size > 0) throw notValid('domain has active block job')
   if (domain.current.passthrough) throw notValid("cannot migrate a domain with <hostdev mode='subsystem' type='pci'>")
   const copying = (flags & (F.NON_SHARED_DISK | F.NON_SHARED_INC)) !== 0
   if (domain.active && !copying && !(flags & F.UNSAFE)) requireSharedDisks(host, domain.current)
@@ -141,8 +142,25 @@ export function finish(
     const { MIGRATED, POSTCOPY } = DomainEventResumedDetailType
     host.emitLifecycle(domain, DomainEventType.RESUMED, postCopy ? POSTCOPY : MIGRATED)
   }
+  domain.arrivedFrom = arriving.from
   host.note('migrated', domain, { detail: `from ${arriving.from}` })
   return domain
+}
+
+/** The host that guests were arriving from is gone: what waits for memory is discarded, what lacks a part of it stops. */
+export function loseSource(host: SimHost, from: string): void {
+  for (const [uuid, arriving] of host.arriving) {
+    if (arriving.from !== from) continue
+    host.arriving.delete(uuid)
+    discard(host, arriving.domain)
+  }
+  for (const uuid of host.postCopy) {
+    const domain = host.domains.get(uuid)
+    if (!domain?.live || domain.arrivedFrom !== from) continue
+    host.postCopy.delete(uuid)
+    pause(host, domain, DomainPausedReason.POSTCOPY_FAILED)
+    host.emitLifecycle(domain, DomainEventType.SUSPENDED, DomainEventSuspendedDetailType.POSTCOPY_FAILED)
+  }
 }
 
 function discard(host: SimHost, domain: SimDomain): void {

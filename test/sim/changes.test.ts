@@ -2,6 +2,9 @@
 
 import { describe, expect, test } from 'vitest'
 import {
+  BlockJobStatus,
+  DomainBlockCopyFlags,
+  DomainBlockJobAbortFlags,
   DomainSnapshotCreateFlags,
   DomainSnapshotDeleteFlags,
   DomainUndefineFlags
@@ -86,6 +89,33 @@ describe('changes of a simulated guest', () => {
         await connection.call('DOMAIN_RESET', { dom, flags: 0 })
         expect(await removed.promise).toBe('virtio-disk1')
         expect(await targets()).toEqual(['vda'])
+      })
+    }))
+
+  test('a disk moves while the guest runs: copied, ready, and used from the pivot on', () =>
+    withFleet({ hosts: 1, copyMsPerGiB: 50 }, async (fleet) => {
+      const h1 = fleet.host('h1')
+      h1.localStore.create('/from', { format: 'raw', capacityBytes: 20n * 1024n ** 3n })
+      await withConnection(h1, async (connection) => {
+        const dom = await define(connection, domainXml('m', { devices: diskXml('/from') }))
+        await connection.call('DOMAIN_CREATE', { dom })
+        const ready = Promise.withResolvers<void>()
+        await connection.on(
+          'DOMAIN_EVENT_BLOCK_JOB_2',
+          ({ status }) => status === BlockJobStatus.READY && ready.resolve()
+        )
+        const copy = (flags: number): Promise<unknown> =>
+          connection.call('DOMAIN_BLOCK_COPY', { dom, path: 'vda', destxml: diskXml('/to'), params: [], flags })
+        await expect(copy(0)).rejects.toThrow('domain is not transient')
+        await copy(DomainBlockCopyFlags.TRANSIENT_JOB)
+        const pivot = { dom, path: 'vda', flags: DomainBlockJobAbortFlags.PIVOT }
+        await expect(connection.call('DOMAIN_BLOCK_JOB_ABORT', pivot)).rejects.toThrow('not ready for pivot yet')
+        expect(h1.file('/to')?.partial).toBe(true)
+        await ready.promise
+        await connection.call('DOMAIN_BLOCK_JOB_ABORT', pivot)
+        expect(h1.file('/to')?.partial).toBe(false)
+        expect((await connection.call('DOMAIN_GET_XML_DESC', { dom, flags: 2 })).xml).toContain("file='/to'")
+        expect(h1.localStore.lockedBy('/from', { host: '', uuid: '', name: '' })).toBeUndefined()
       })
     }))
 

@@ -118,6 +118,17 @@ describe('migration between simulated hosts', () => {
     })
   )
 
+  test('ends with the source’s power: what was arriving is discarded, and the guest runs nowhere', () =>
+    withGuest({ migrationMs: 60_000 }, async ({ fleet, h1, h2, connection, dom }) => {
+      const { begun } = await watchCopying(connection)
+      const migrated = migrate(connection, dom, h2)
+      await begun
+      expect(stateOf(h2, dom)).toBe(paused('MIGRATION'))
+      await fleet.powerOff('h1')
+      await expect(migrated).rejects.toMatchObject({ code: 'unknown_outcome' })
+      expect([stateOf(h1, dom), stateOf(h2, dom)]).toEqual([`${DomainState.SHUTOFF}/0`, 'absent'])
+    }))
+
   test('whose last answer is lost leaves the source paused on a file disk: the image lock saves it from two writers', () =>
     withGuest({}, async ({ fleet, h1, h2, connection, dom }) => {
       h2.faults.add({ on: 'DOMAIN_MIGRATE_FINISH3_PARAMS', fault: { kind: 'lose_reply' }, times: 1 })
