@@ -27,6 +27,19 @@ export class HttpError extends Error {
 
 const statusOf = { bad_request: 400, not_found: 404, conflict: 409, too_large: 413 } as const
 
+/** Verdicts of actions that are about the request alone, whatever the fleet is like. */
+const badInput: ReadonlySet<string> = new Set([
+  'bad_xml',
+  'bad_path',
+  'bad_disk',
+  'bad_nic',
+  'missing_field',
+  'xml_and_fields',
+  'xml_needs_host',
+  'volume_twice',
+  'host_twice'
+])
+
 const titleOf: Record<number, string> = {
   400: 'The request cannot be understood',
   401: 'Who are you?',
@@ -56,7 +69,7 @@ function partOf(error: unknown): Part {
   if (error instanceof HttpError) return { ...named(error, error.status), ...pointed(error.pointer) }
   if (error instanceof RequestError) {
     return {
-      ...named(error, statusOf[error.status]),
+      ...named(error, badInput.has(error.code) ? 400 : statusOf[error.status]),
       ...pointed(error.pointer),
       ...(error.task ? { task: error.task } : {}),
       ...(error.candidates.length > 0 ? { candidates: [...error.candidates] } : {})
