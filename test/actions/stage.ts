@@ -19,7 +19,13 @@ import { startSimFleet, type SimFleet, type SimFleetOptions } from '../../src/si
 
 export const instance = '1f0c93ab-0000-4000-8000-000000000000'
 
-type Known = { name: string; uuid: string; controlUri: string; peerUri: string | null; migrationUri: string | null }
+export type Known = {
+  name: string
+  uuid: string
+  controlUri: string
+  peerUri: string | null
+  migrationUri: string | null
+}
 type Sighting = { state: 'active' | 'defined' | 'absent' | 'unknown'; vm: ObservedVm | undefined }
 
 /** What was observed, by whom it was asked to be recorded; nothing else is known. */
@@ -141,27 +147,23 @@ export type Ran = {
   progress: { done: number; total: number | null }[]
 }
 
-export class Stage {
-  readonly fleet: SimFleet
+/** Hosts of whatever kind, reached through the real host layer. */
+export class AnyStage {
   readonly hosts: HostConnections
   readonly memory = new Memory()
   #task = 40
 
-  constructor(fleet: SimFleet, hosts: HostConnections) {
-    this.fleet = fleet
+  constructor(hosts: HostConnections) {
     this.hosts = hosts
   }
 
   /** Hosts are known and everything that they have; each has the shared directory as pool `nfs1`, all of them one store. */
-  async prepare(): Promise<void> {
-    for (const [name, controlUri] of Object.entries(this.fleet.uris)) {
-      const { uuid } = this.fleet.host(name)
-      this.memory.hosts.set(name, { name, uuid, controlUri, peerUri: controlUri, migrationUri: null })
-    }
-    this.hosts.setHosts([...this.memory.hosts.values()])
+  async prepare(known: readonly Known[], shared: string): Promise<void> {
+    for (const host of known) this.memory.hosts.set(host.name, host)
+    this.hosts.setHosts(known)
     this.hosts.start()
     for (const name of this.memory.hosts.keys()) {
-      await this.hosts.host(name).definePool({ name: 'nfs1', type: 'dir', target: '/shared' })
+      await this.hosts.host(name).definePool({ name: 'nfs1', type: 'dir', target: shared })
       await this.hosts.host(name).setPoolAutostart('nfs1', true)
       this.memory.shares.set(`${name}/nfs1`, 'nfs1')
     }
@@ -278,15 +280,25 @@ export class Stage {
   }
 }
 
+/** Simulated hosts, which can be broken on purpose and tell what really happened. */
+export class Stage extends AnyStage {
+  readonly fleet: SimFleet
+
+  constructor(fleet: SimFleet, hosts: HostConnections) {
+    super(hosts)
+    this.fleet = fleet
+  }
+}
+
 export class Task {
   readonly args: object
   readonly id: number
-  readonly #stage: Stage
+  readonly #stage: AnyStage
   readonly #action: Action
   readonly #abort = new AbortController()
   #attempt = 0
 
-  constructor(stage: Stage, of: Action, args: object, id: number) {
+  constructor(stage: AnyStage, of: Action, args: object, id: number) {
     this.#stage = stage
     this.#action = of
     this.args = args
@@ -344,7 +356,7 @@ export class Task {
 }
 
 /** The first host that has the stores and is open. */
-function placed(state: FleetState, stage: Stage, stores: string[]): string {
+function placed(state: FleetState, stage: AnyStage, stores: string[]): string {
   const fits = [...stage.memory.hosts.keys()].find(
     (name) => !state.host(name)?.cordoned && stores.every((store) => state.store(store)?.pools[name]?.active)
   )
@@ -362,7 +374,14 @@ export async function withStage(
   const hosts = new HostConnections({ firstRetryMs: 10, lastRetryMs: 50 })
   try {
     const stage = new Stage(fleet, hosts)
-    await stage.prepare()
+    const known = fleet.hosts.map(({ name, uuid, uri }) => ({
+      name,
+      uuid,
+      controlUri: uri,
+      peerUri: uri,
+      migrationUri: null
+    }))
+    await stage.prepare(known, '/shared')
     await use(stage)
   } finally {
     await hosts.stop()
