@@ -51,6 +51,10 @@ export async function createApi(parts: ApiParts): Promise<Api> {
     closing.abort()
     await feed.stop()
   })
+  // A connection that is answered while the server closes would else be kept, and keep the server, for its idle time.
+  app.addHook('onSend', async (_request, reply) => {
+    if (closing.signal.aborted) reply.header('connection', 'close')
+  })
   const wake = parts.wake ?? (() => undefined)
   const submitter = wakingSubmitter(parts.submitter, wake)
   metricRoutes(app, {

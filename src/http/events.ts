@@ -38,7 +38,7 @@ export function eventRoutes(app: Api, { feed, closing }: { feed: EventFeed; clos
       const stream = reply.raw
       for (const [name, value] of Object.entries(reply.getHeaders()))
         if (value !== undefined) stream.setHeader(name, value)
-      stream.writeHead(200, { 'content-type': 'text/event-stream' })
+      stream.writeHead(200, { 'content-type': 'text/event-stream', connection: 'close' })
       stream.write(': what happens to tasks\nretry: 2000\n\n')
       await pass(feed, stream, after === undefined ? undefined : Number(after), closing)
     }

@@ -20,6 +20,7 @@ export type Served = {
   /** Times that something may have become runnable. */
   woken: () => number
   request(method: 'GET' | 'POST', path: string, body?: unknown, headers?: Record<string, string>): Promise<Answer>
+  /** May be called twice. */
   stop(): Promise<void>
 }
 export type Answer = { status: number; type: string; body: any } // oxlint-disable-line typescript/no-explicit-any -- tests look into it
@@ -41,6 +42,12 @@ export async function serve(): Promise<Served> {
     preflight: preflight({ hosts } as unknown as Engine)
   })
   const server = await listen(api, { host: '127.0.0.1', port: 0 })
+  let stopping: Promise<void> | undefined
+  const stop = async () => {
+    await server.stop()
+    await hosts.stop()
+    await fresh.drop()
+  }
   return {
     url: server.url,
     fresh,
@@ -57,11 +64,7 @@ export async function serve(): Promise<Served> {
       })
       return { status: answer.status, type: answer.headers.get('content-type') ?? '', body: await answer.json() }
     },
-    async stop() {
-      await server.stop()
-      await hosts.stop()
-      await fresh.drop()
-    }
+    stop: () => (stopping ??= stop())
   }
 }
 
