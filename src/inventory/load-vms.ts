@@ -111,7 +111,7 @@ async function loadPlaces(sql: Sql, hosts: string[]): Promise<PoolPlace[]> {
 }
 
 /** Recognises disks as volumes by the pools of the host that the VM is on. */
-export class DiskPlaces {
+class DiskPlaces {
   readonly #byTarget = new Map<string, string>()
   readonly #byName = new Map<string, string>()
 

@@ -71,7 +71,7 @@ export function seenVolume(path: string, volume: Partial<ObservedVolume> = {}): 
   }
 }
 
-export function identity(uuid: string, host: Partial<HostIdentity> = {}): HostIdentity {
+function identity(uuid: string, host: Partial<HostIdentity> = {}): HostIdentity {
   return {
     uuid,
     hostname: 'machine',
