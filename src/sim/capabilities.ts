@@ -8,7 +8,7 @@ const machines = [
   ['pc-q35-7.2', 'q35', '288']
 ] as const
 
-export const emulator = '/usr/bin/qemu-system-x86_64'
+const emulator = '/usr/bin/qemu-system-x86_64'
 
 const text = (name: string, value: string): XmlNode => node(name, {}, [value])
 

@@ -58,7 +58,7 @@ export function defineDomain(text: string, options: { validate: boolean }): Doma
 }
 
 /** Reads the facts of a completed tree and prints it. */
-export function definitionOf(tree: XmlNode): DomainDef {
+function definitionOf(tree: XmlNode): DomainDef {
   const devices = find(tree, 'devices')
   const memory = Number((bytesAt(find(tree, 'memory'), 'KiB') ?? 0n) / 1024n)
   const maxVcpus = Number(textAt(tree, 'vcpu') ?? '1')

@@ -22,7 +22,7 @@ import type { SimHost } from './host.ts'
 import { refuse } from './refusal.ts'
 
 /** What can keep a definition from running here, other than memory: QEMU never refuses for that. */
-export function checkRunnable(host: SimHost, def: DomainDef): void {
+function checkRunnable(host: SimHost, def: DomainDef): void {
   for (const name of def.networks) {
     const network = host.networks.get(name)
     if (!network) throw refuse('NO_NETWORK', 'NETWORK', `no network with matching name '${name}'`)

@@ -78,7 +78,7 @@ function liveChannel(channel: XmlNode, folder: string, agent: boolean): void {
 }
 
 /** The name under which events and `device_del` know a device; undefined where it has none. */
-export function aliasOf(device: XmlNode, counts: Map<string, number>): string | undefined {
+function aliasOf(device: XmlNode, counts: Map<string, number>): string | undefined {
   const count = (kind: string): number => {
     const value = counts.get(kind) ?? 0
     counts.set(kind, value + 1)

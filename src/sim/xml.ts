@@ -67,7 +67,7 @@ export function printXml(node: XmlNode, depth = 0, quote = "'"): string {
 
 const escapes: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&apos;' }
 
-export function escape(text: string, quote = ''): string {
+function escape(text: string, quote = ''): string {
   return text.replace(/[&<>"']/g, (char) => {
     if ((char === '"' || char === "'") && char !== quote) return char
     return escapes[char] ?? char
@@ -124,12 +124,6 @@ export function putChild(parent: XmlNode, child: XmlNode): void {
 export function removeChildren(parent: XmlNode, name: string): void {
   parent.children = parent.children.filter((child) => typeof child === 'string' || child.name !== name)
 }
-
-export const clone = (from: XmlNode): XmlNode => ({
-  name: from.name,
-  attrs: { ...from.attrs },
-  children: from.children.map((child) => (typeof child === 'string' ? child : clone(child)))
-})
 
 const scales: Record<string, bigint> = {
   b: 1n,

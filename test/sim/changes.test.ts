@@ -3,12 +3,16 @@
 import { describe, expect, test } from 'vitest'
 import {
   BlockJobStatus,
+  DomainPausedReason,
+  DomainShutoffReason,
+  DomainState,
   DomainBlockCopyFlags,
   DomainBlockJobAbortFlags,
   DomainSnapshotCreateFlags,
   DomainSnapshotDeleteFlags,
   DomainUndefineFlags
 } from '../../src/libvirt/constants.gen.ts'
+import { guestCrash, guestOff, ioError } from '../../src/sim/lifecycle.ts'
 import { define, diskXml, domainXml, migrate, withConnection, withFleet } from './support.ts'
 
 const qcow2 = (path: string): string => diskXml(path).replace("type='raw'", "type='qcow2'")
@@ -116,6 +120,34 @@ describe('changes of a simulated guest', () => {
         expect(h1.file('/to')?.partial).toBe(false)
         expect((await connection.call('DOMAIN_GET_XML_DESC', { dom, flags: 2 })).xml).toContain("file='/to'")
         expect(h1.localStore.lockedBy('/from', { host: '', uuid: '', name: '' })).toBeUndefined()
+      })
+    }))
+
+  test('a guest that ends by itself, dies, or loses its disk says so by its state and reason', () =>
+    withFleet({ hosts: 1 }, async (fleet) => {
+      const h1 = fleet.host('h1')
+      h1.localStore.create('/disk', { format: 'raw', capacityBytes: 1n })
+      await withConnection(h1, async (connection) => {
+        const dom = await define(connection, domainXml('g', { devices: diskXml('/disk') }))
+        const domain = h1.domainByName('g')!
+        const after = async (happen: () => void) => {
+          if (!domain.active) await connection.call('DOMAIN_CREATE', { dom })
+          happen()
+          return connection.call('DOMAIN_GET_STATE', { dom, flags: 0 })
+        }
+        const { SHUTOFF, PAUSED } = DomainState
+        expect(await after(() => guestOff(h1, domain))).toEqual({
+          state: SHUTOFF,
+          reason: DomainShutoffReason.SHUTDOWN
+        })
+        expect(await after(() => guestCrash(h1, domain))).toEqual({
+          state: SHUTOFF,
+          reason: DomainShutoffReason.CRASHED
+        })
+        expect(await after(() => ioError(h1, domain, 'vda'))).toEqual({
+          state: PAUSED,
+          reason: DomainPausedReason.IOERROR
+        })
       })
     }))
 
