@@ -136,7 +136,7 @@ function resolveVm(value: string, pointer: string, state: FleetState): string {
     throw unknown('VM', value, pointer, `see \`taskomatic vm list\`${elsewhere}`)
   }
   if (!second) return first.uuid
-  const candidates = fitting.map((vm) => (host === undefined ? `${vm.name}@${vm.home}` : vm.uuid))
+  const candidates = fitting.map((vm) => (host === undefined ? `${vm.name}@${vm.home}` : vm.uuid)).toSorted()
   throw new RequestError('ambiguous', `${quote(value)} names ${fitting.length} VMs: ${candidates.join(', ')}`, {
     pointer,
     next: 'write one of these, or the UUID',

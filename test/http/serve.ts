@@ -1,5 +1,7 @@
 // An API on a database of its own, with a small fleet in the inventory and nothing that runs tasks.
 import pino from 'pino'
+import type { TSchema } from 'typebox'
+import { Compile, type Validator } from 'typebox/compile'
 import { preflight } from '../../bin/preflight.ts'
 import { registry } from '../../src/actions/registry.ts'
 import { createSubmitter } from '../../src/actions/submit.ts'
@@ -41,6 +43,7 @@ export async function serve(): Promise<Served> {
     wake: () => woken++,
     preflight: preflight({ hosts } as unknown as Engine)
   })
+  const described = describedBy(api.swagger() as unknown as Document)
   const server = await listen(api, { host: '127.0.0.1', port: 0 })
   let stopping: Promise<void> | undefined
   const stop = async () => {
@@ -62,7 +65,9 @@ export async function serve(): Promise<Served> {
         },
         ...(body === undefined ? {} : { body: JSON.stringify(body) })
       })
-      return { status: answer.status, type: answer.headers.get('content-type') ?? '', body: await answer.json() }
+      const answered: unknown = await answer.json()
+      described.check(method, path.split('?')[0] ?? path, answer.status, answered)
+      return { status: answer.status, type: answer.headers.get('content-type') ?? '', body: answered }
     },
     stop: () => (stopping ??= stop())
   }
@@ -84,5 +89,41 @@ export async function smallFleet({ database }: FreshDatabase): Promise<void> {
     const pools = [seenPool({ name: 'data', target: '/srv/data' })]
     await database.transaction((tx) => recordListing(tx, sight, host, { vms: vms[host], pools, networks: [] }))
     await setConnection(database, host, 'up', null)
+  }
+}
+
+type Document = {
+  paths: Record<
+    string,
+    Record<string, { responses: Record<string, { content?: Record<string, { schema: TSchema }> }> }>
+  >
+  components: { schemas: Record<string, TSchema> }
+}
+
+/** Holds every answer against what openapi.json says of it. */
+function describedBy(document: Document) {
+  const compiled = new Map<TSchema, Validator>()
+  const endpoints = Object.entries(document.paths).map(([template, methods]) => ({
+    pattern: new RegExp(`^${template.replaceAll(/\{[^}]+\}/g, '[^/]+')}$`),
+    methods
+  }))
+  const schemaOf = (method: string, path: string, status: number): TSchema => {
+    if (status >= 400) return document.components.schemas['Problem'] as TSchema
+    const responses = endpoints.find(({ pattern }) => pattern.test(`/api/v1${path}`))?.methods[method.toLowerCase()]
+      ?.responses
+    const schema = responses?.[String(status)]?.content?.['application/json']?.schema
+    if (!schema) throw new Error(`openapi.json does not describe the answer ${status} to ${method} ${path}`)
+    return schema
+  }
+  return {
+    check(method: string, path: string, status: number, body: unknown) {
+      const schema = schemaOf(method, path, status)
+      let validator = compiled.get(schema)
+      if (!validator) compiled.set(schema, (validator = Compile(schema)))
+      if (validator.Check(body)) return
+      throw new Error(
+        `${method} ${path} answered what openapi.json does not describe: ${JSON.stringify(validator.Errors(body).slice(0, 3))} in ${JSON.stringify(body).slice(0, 500)}`
+      )
+    }
   }
 }
