@@ -60,7 +60,7 @@ const nextByCode: Record<HostErrorCode, string> = {
 }
 
 /** `libvirt_operation_invalid` …: stable, from libvirt's number. */
-export function libvirtCode(libvirt: LibvirtFacts): string {
+function libvirtCode(libvirt: LibvirtFacts): string {
   const known = rules[libvirt.code]
   if (known) return `libvirt_${known.name}`
   const name = libvirt.codeName.replace(/^VIR_(ERR|WAR)_/, '').toLowerCase()

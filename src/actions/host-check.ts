@@ -25,7 +25,7 @@ const args = Type.Object(
 
 type Args = Static<typeof args>
 
-export type Finding = { level: 'error' | 'warning'; what: string; next: string }
+type Finding = { level: 'error' | 'warning'; what: string; next: string }
 
 export const hostCheck = action({
   name: 'host.check',
@@ -80,7 +80,7 @@ async function looked(host: Host): Promise<Omit<Looked, 'facts'>> {
   return { identity, vms, pools }
 }
 
-export function hostFindings({ facts, identity, vms, pools }: Looked): Finding[] {
+function hostFindings({ facts, identity, vms, pools }: Looked): Finding[] {
   const findings: Finding[] = []
   const { name } = facts
   if (facts.uuid !== null && facts.uuid !== identity.uuid) {
@@ -125,7 +125,7 @@ export function hostFindings({ facts, identity, vms, pools }: Looked): Finding[]
   return findings
 }
 
-export function peerFindings(host: Looked, peer: Looked): Finding[] {
+function peerFindings(host: Looked, peer: Looked): Finding[] {
   const [a, b] = [host.facts.name, peer.facts.name]
   const findings: Finding[] = []
   if (host.identity.uuid === peer.identity.uuid) {

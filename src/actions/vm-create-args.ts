@@ -4,7 +4,7 @@ import { HostRef, newName, StoreRef, VolumeRef } from './refs.ts'
 
 const maxMemoryMiB = 16_777_216 // 16 TiB
 const maxVcpus = 1024
-export const maxVolumeMiB = 67_108_864 // 64 TiB
+const maxVolumeMiB = 67_108_864 // 64 TiB
 const maxDisks = 24
 const maxNics = 16
 const maxXmlCharacters = 200_000

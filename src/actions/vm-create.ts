@@ -61,7 +61,7 @@ export const vmCreate = action({
 })
 
 /** @throws Error before `prepare` */
-export function uuidOf(args: VmCreateArgs): string {
+function uuidOf(args: VmCreateArgs): string {
   if (args.uuid === undefined) throw new Error('vm.create is prepared before it is asked anything')
   return args.uuid.toLowerCase()
 }

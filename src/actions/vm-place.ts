@@ -37,7 +37,7 @@ export const storageClaims = (vm: VmFacts | undefined): Claim[] =>
   )
 
 /** The host to talk to about a VM: where it runs, else where it is defined; undefined when nobody knows yet. */
-export const hostOf = (vm: VmFacts | undefined): string | undefined => vm?.activeOn || vm?.home || undefined
+const hostOf = (vm: VmFacts | undefined): string | undefined => vm?.activeOn || vm?.home || undefined
 
 export const bindToVm = (uuid: string, state: FleetState): { host: string } | null => {
   const host = hostOf(state.vm(uuid))

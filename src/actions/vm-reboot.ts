@@ -1,5 +1,5 @@
 // Asks the guest to reboot. Only the host's reboot event proves it: before and after the VM runs, and looks the same.
-// So a reboot whose outcome was not seen is never sent again: the guest would go down twice.
+// So a request whose own outcome is unknown is never sent again: the guest would go down twice.
 import { Type, type Static } from 'typebox'
 import type { Host } from '../host/host.ts'
 import { HostError } from '../host/error.ts'
@@ -11,6 +11,8 @@ import { bindToVm, boundVm, vmClaims, vmTitle } from './vm-place.ts'
 import { notRunning, ownVm } from './vm-refusal.ts'
 
 const defaultTimeoutSeconds = 120
+// A guest that boots does not listen yet, and one that is going down does not mind being asked twice.
+const askAgainMs = 20_000
 
 const args = Type.Object(
   {
@@ -55,10 +57,14 @@ async function reboot(ctx: ActionContext, given: Args, step: Step): Promise<Outc
   const timeoutMs = (given.timeoutSeconds ?? defaultTimeoutSeconds) * 1000
   const watched = watchReboot(host, given.vm, timeoutMs, ctx.signal)
   try {
-    step('ask the guest to reboot')
-    await host.rebootVm(given.vm)
-    step('wait until the guest reboots')
-    if (!(await watched.rebooted)) return failed(notSeen(vm.name, host.name, timeoutMs))
+    let seen: boolean | undefined
+    while (seen === undefined) {
+      step('ask the guest to reboot')
+      await host.rebootVm(given.vm)
+      step('wait until the guest reboots')
+      seen = await watched.within(askAgainMs)
+    }
+    if (!seen) return failed(notSeen(vm.name, host.name, timeoutMs))
   } finally {
     watched.stop()
   }
@@ -80,9 +86,16 @@ function watchReboot(host: Host, uuid: string, timeoutMs: number, signal: AbortS
     reject(new HostError('aborted', host.name, `${host.name}: stopped waiting for the reboot of VM ${uuid}`))
   if (signal.aborted) aborted()
   signal.addEventListener('abort', aborted)
+  let pause: NodeJS.Timeout | undefined
   return {
-    rebooted: promise,
+    /** Undefined: not yet. */
+    within(ms: number): Promise<boolean | undefined> {
+      clearTimeout(pause)
+      const over = new Promise<undefined>((done) => void (pause = setTimeout(() => done(undefined), ms)))
+      return Promise.race([promise, over])
+    },
     stop() {
+      clearTimeout(pause)
       unlisten()
       clearTimeout(timer)
       signal.removeEventListener('abort', aborted)

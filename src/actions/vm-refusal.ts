@@ -4,7 +4,7 @@ import type { VmFacts } from '../inventory/facts.ts'
 import { quote } from '../model/name.ts'
 import { impossible, type Verdict } from './action.ts'
 
-export const noSuchVm = (uuid: string): Verdict =>
+const noSuchVm = (uuid: string): Verdict =>
   impossible('vm_not_found', `there is no VM ${uuid}`, 'see `taskomatic vm list`')
 
 /** `quote` leaves a good name readable, and a hostile one harmless. */

@@ -22,8 +22,9 @@ import { mayResume } from './vm-resume.ts'
 import { named, ownVm } from './vm-refusal.ts'
 
 const defaultTimeoutSeconds = 60
-// A guest that boots may not listen to the power button yet: it is pressed again.
-const askAgainMs = 10_000
+// A guest that boots may not listen to the power button yet: it is pressed again, each time after twice as long.
+const firstAskAgainMs = 2_000
+const lastAskAgainMs = 10_000
 const forceMs = 30_000
 
 const args = Type.Object(
@@ -124,11 +125,13 @@ async function askGuest(
     step('resume, so that the guest can hear it')
     await host.resumeVm(vm.uuid)
   }
+  let againMs = firstAskAgainMs
   for (let left = timeoutMs; left > 0; left = deadline - performance.now()) {
     step('ask the guest to shut down')
     if (!(await press(host, vm.uuid, force))) return undefined
     step('wait until the guest is off')
-    if (await isOffWithin(host, vm.uuid, Math.min(left, askAgainMs), ctx.signal)) return undefined
+    if (await isOffWithin(host, vm.uuid, Math.min(left, againMs), ctx.signal)) return undefined
+    againMs = Math.min(lastAskAgainMs, againMs * 2)
     ctx.progress({
       done: timeoutMs - Math.max(0, deadline - performance.now()),
       total: timeoutMs,

@@ -10,7 +10,7 @@ import { impossible, type ActionContext, type Verdict } from './action.ts'
 
 export type PlacedVolume = { store: string; volume: string }
 
-export const volumeId = ({ store, volume }: PlacedVolume): string => `${store}/${volume}`
+const volumeId = ({ store, volume }: PlacedVolume): string => `${store}/${volume}`
 
 /** Disks of the VM that are volumes of known stores and that it writes to: images in a drive are somebody else's. */
 export function ownVolumes(vm: VmFacts | undefined): PlacedVolume[] {
@@ -32,13 +32,13 @@ export function volumeUsers(state: FleetState, store: string, volume: string, bu
 }
 
 /** The name of the active pool through which `host` reaches the store. */
-export function poolOn(store: StoreFacts | undefined, host: string): string | undefined {
+function poolOn(store: StoreFacts | undefined, host: string): string | undefined {
   const pool = store?.pools[host]
   return pool?.active ? pool.pool : undefined
 }
 
 /** Hosts with an active pool on the store, in order of name. */
-export const hostsWith = (store: StoreFacts | undefined): string[] =>
+const hostsWith = (store: StoreFacts | undefined): string[] =>
   Object.keys(store?.pools ?? {})
     .filter((host) => poolOn(store, host) !== undefined)
     .toSorted()

@@ -128,7 +128,7 @@ const volume = (store: string, name: string): VolumeFacts => ({
 })
 
 /** `web1` (n = 1) … off on h1, without disks. */
-export const vm = (n: number): VmFacts => ({
+const vm = (n: number): VmFacts => ({
   uuid: uuidOf(n),
   name: `web${n}`,
   home: 'h1',

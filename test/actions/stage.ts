@@ -17,7 +17,7 @@ import type { ObservedNetwork, ObservedPool } from '../../src/model/storage.ts'
 import { isActive, type ObservedVm } from '../../src/model/vm.ts'
 import { startSimFleet, type SimFleet, type SimFleetOptions } from '../../src/sim/fleet.ts'
 
-export const instance = '1f0c93ab-0000-4000-8000-000000000000'
+const instance = '1f0c93ab-0000-4000-8000-000000000000'
 
 export type Known = {
   name: string
