@@ -100,23 +100,23 @@ function virsh(daemon: LibvirtDaemon): Figures {
     what: 'virsh domstate, a process per call',
     callsPerSecond: Math.round(1000 / ms),
     cpuMicrosPerCall: null,
-    p50Ms: ms,
+    p50Ms: rounded(ms, 1),
     p99Ms: null
   }
 }
 
 /** Answers every DOMAIN_GET_STATE with the same bytes: what remains is the client's own cost. */
-async function againstEcho(): Promise<Figures> {
+async function againstEcho(): Promise<Figures[]> {
   const path = join(tmpdir(), `libvirt-bench-${process.pid}.sock`)
   const server = createServer(serve)
   await new Promise<void>((resolve) => void server.listen(path, resolve))
   try {
     const connection = await connect(`test+unix:///default?socket=${path}`)
-    const figures = await measure(
-      'a socket that answers at once (same process: both sides’ CPU), window 4',
-      connection,
-      4
-    )
+    const what = 'a socket that answers at once (same process: CPU of both sides), window 4'
+    const figures = [
+      await measure(`${what}, 4 callers`, connection, 4),
+      await measure(`${what}, 64 callers`, connection, 64)
+    ]
     await connection.close()
     return figures
   } finally {
@@ -153,7 +153,7 @@ async function unraid(): Promise<string> {
 }
 
 const reason = whyNoDaemon()
-const figures = [...(reason ? [] : await againstLibvirtd()), await againstEcho()]
+const figures = [...(reason ? [] : await againstLibvirtd()), ...(await againstEcho())]
 console.table(figures)
 if (reason) console.log(`libvirtd and virsh: not measured (${reason})`)
 console.log(await unraid())

@@ -1,3 +1,5 @@
+// Calls, their answers and their failures, against a daemon that does what each test tells it.
+
 import { expect, test } from 'vitest'
 import { connect } from '../../src/libvirt/connect.ts'
 import { ErrorCode } from '../../src/libvirt/constants.gen.ts'

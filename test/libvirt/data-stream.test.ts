@@ -1,3 +1,5 @@
+// Data streams: held back, ended, refused, aborted and lost, against a daemon that does what each test tells it.
+
 import { pipeline } from 'node:stream/promises'
 import { Readable } from 'node:stream'
 import { expect, test } from 'vitest'

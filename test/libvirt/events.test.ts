@@ -1,3 +1,5 @@
+// Events: their order, their consumers' failures, and what registers the host's sending of them.
+
 import { expect, test } from 'vitest'
 import { ErrorCode } from '../../src/libvirt/constants.gen.ts'
 import type { Events } from '../../src/libvirt/wire.gen.ts'

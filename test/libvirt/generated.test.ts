@@ -1,3 +1,5 @@
+// The generated files are committed; this finds them stale.
+
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { generated } from '../../src/libvirt/generate.ts'

@@ -1,3 +1,5 @@
+// How messages are joined into writes, and where they must not be.
+
 import { Duplex } from 'node:stream'
 import { expect, test } from 'vitest'
 import { FrameSplitter } from '../../src/libvirt/frame.ts'

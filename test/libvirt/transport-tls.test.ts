@@ -1,3 +1,5 @@
+// TLS against a real libvirtd, and against servers that are not as they should be.
+
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { type AddressInfo, createServer as createTcpServer, type Server } from 'node:net'
 import { tmpdir } from 'node:os'

@@ -1,3 +1,5 @@
+// Addresses of hosts: which are understood, and which are refused before anything is tried.
+
 import { expect, test } from 'vitest'
 import { connect } from '../../src/libvirt/connect.ts'
 import { ConnectionError } from '../../src/libvirt/errors.ts'

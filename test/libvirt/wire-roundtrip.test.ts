@@ -1,3 +1,5 @@
+// Arbitrary values of everything in the wire tables, written and read back.
+
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import {

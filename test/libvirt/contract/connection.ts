@@ -1,3 +1,5 @@
+// The contract, first part: what a host tells about itself, and several calls and connections at once.
+
 import { expect, test } from 'vitest'
 import { ConnectionError } from '../../../src/libvirt/errors.ts'
 import type { Bench } from '../contract.ts'

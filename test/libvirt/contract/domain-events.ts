@@ -1,3 +1,5 @@
+// The contract: which events a domain's life causes, and in which order.
+
 import { expect, test } from 'vitest'
 import { DomainEventType } from '../../../src/libvirt/constants.gen.ts'
 import type { Domain } from '../../../src/libvirt/wire.gen.ts'

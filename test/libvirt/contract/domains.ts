@@ -1,3 +1,5 @@
+// The contract: a domain's life from definition to undefinition, and what is refused on the way.
+
 import { randomUUID } from 'node:crypto'
 import { expect, test } from 'vitest'
 import {

@@ -1,3 +1,5 @@
+// The contract: moving a running domain to another host.
+
 import { expect, test } from 'vitest'
 import { DomainMigrateFlags, DomainRunningReason, DomainState, ErrorCode } from '../../../src/libvirt/constants.gen.ts'
 import type { Bench } from '../contract.ts'

@@ -1,3 +1,5 @@
+// The contract: a virtual network's life.
+
 import { expect, test } from 'vitest'
 import { ErrorCode } from '../../../src/libvirt/constants.gen.ts'
 import type { Bench } from '../contract.ts'

@@ -1,3 +1,5 @@
+// The contract: pools and volumes, their states, refusals and events.
+
 import { expect, test } from 'vitest'
 import { ErrorCode, StoragePoolEventLifecycleType, StoragePoolState } from '../../../src/libvirt/constants.gen.ts'
 import type { StoragePool, StorageVolume } from '../../../src/libvirt/wire.gen.ts'

@@ -1,3 +1,5 @@
+// The contract: a volume's bytes up and down.
+
 import { createHash, randomBytes } from 'node:crypto'
 import { pipeline } from 'node:stream/promises'
 import { Readable } from 'node:stream'
