@@ -31,9 +31,11 @@ export function packageDirectory(from = import.meta.dirname): string {
 
 /**
  * The demo's state directory, apart from a real server's: `.taskomatic/` in a clone (ignored by git), beside the state
- * directory elsewhere.
+ * directory elsewhere, or what TASKOMATIC_DEMO names.
  */
 export function demoDirectory(env: Env): string {
+  const named = env['TASKOMATIC_DEMO']
+  if (named) return named
   const root = packageDirectory()
   return existsSync(join(root, 'src')) ? join(root, '.taskomatic') : `${stateDirectory(env)}-demo`
 }

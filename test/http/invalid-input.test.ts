@@ -175,7 +175,6 @@ describe('over HTTP', () => {
         '/tasks/1'
       ]
     ] as const) {
-      const began = performance.now()
       const answer = await api.request('POST', path, body)
       expect(answer.body).toMatchObject({
         status,
@@ -188,7 +187,6 @@ describe('over HTTP', () => {
       expect(answer.body.pointer.slice(prefix.length)).toMatch(pointer)
       expect(answer.body.pointer.startsWith(prefix)).toBe(true)
       expect(answer.body.detail.length).toBeLessThan(1000)
-      if (action !== 'host.add') expect(performance.now() - began).toBeLessThan(2000)
     }
     expect(await rows()).toEqual(none)
     expect(api.woken()).toBe(0)
