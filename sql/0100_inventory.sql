@@ -81,7 +81,7 @@ create table inventory.whereabouts (
   primary key (vm, host),
   constraint power_known_iff_present check ((power is not null) = (state in ('active', 'defined')))
 ) with (fillfactor = 70);
-create index whereabouts_host on inventory.whereabouts (host, state);
+create index whereabouts_host on inventory.whereabouts (host);
 
 -- Sums over a host's whereabouts, kept beside them: placement compares all hosts each time. A host without a row has no VMs.
 create table inventory.host_load (
@@ -195,7 +195,7 @@ return greatest(0, memory_mib - greatest(2048, ceil(memory_mib * 0.05)::bigint))
 
 -- Adds a host's whereabouts up anew. Whoever comes second waits for the row and then sees what the first one wrote.
 create function inventory.sum_load(p_host text) returns void
-language plpgsql
+language plpgsql set plan_cache_mode = force_generic_plan
 as $$
 declare
   before bigint;
@@ -221,8 +221,9 @@ $$;
 
 -- Works out name, home and where it is active from the whereabouts. The callers hold the VMs' rows.
 create function inventory.settle_vms(p_vms uuid[]) returns void
-language sql
-begin atomic
+language plpgsql set plan_cache_mode = force_generic_plan
+as $$
+begin
   update inventory.vm v
   set
     home = found.home,
@@ -271,6 +272,7 @@ begin atomic
     and (v.home, v.active_on, v.name, v.gone_at is null)
       is distinct from (found.home, found.active_on, coalesce(found.name, v.name), found.somewhere);
 end;
+$$;
 
 -- Records what one host said of VMs at one sight. `p_vms` are ObservedVm; `p_absent` were asked for and are not there; a full
 -- listing makes every VM absent that it does not name. Returns what is different from what was held true before.
@@ -282,7 +284,7 @@ create function inventory.record_vms(
   p_absent uuid[],
   p_full boolean
 ) returns table (vm uuid, name text, was_state text, was_power text, now_state text, now_power text, resized boolean)
-language plpgsql
+language plpgsql set plan_cache_mode = force_generic_plan
 as $$
 declare
   touched uuid[];
@@ -360,6 +362,7 @@ begin
   ), no_disks as (
     delete from inventory.disk d
     where d.host = p_host
+      and d.vm = any (touched)
       and (
         d.vm in (select g.vm from gone g)
         or exists (
@@ -388,7 +391,7 @@ begin
   from (select * from present union all select * from gone) n
   left join old o on o.vm = n.vm
   left join seen s on s.id = n.vm
-  left join inventory.vm v on v.uuid = n.vm
+  left join (select h.uuid, h.name from inventory.vm h where h.uuid = any (touched)) v on v.uuid = n.vm
   where coalesce(o.state, 'absent') is distinct from n.state
     or o.power is distinct from n.power
     or (n.state <> 'absent' and o.max_memory_mib is distinct from n.max_memory_mib);
@@ -398,6 +401,62 @@ begin
     perform inventory.sum_load(p_host);
   end if;
   perform inventory.settle_vms(touched);
+end;
+$$;
+
+-- Every host (or only one) with its free memory for a VM, and what it lacks: the emptiest first. Off VMs count when hosts are
+-- compared, not when room is looked for: otherwise everything that is created before it is started would be put on one host.
+create function inventory.candidates(
+  p_only text,
+  p_vm uuid,
+  p_task bigint,
+  p_memory_mib bigint,
+  p_stores text[],
+  p_networks text[]
+) returns table (
+  host text, connection inventory.connection, cordon_reason text, cpus integer, total_mib bigint,
+  free_mib bigint, expected_free_mib bigint, need_mib bigint, lacks_stores text[], lacks_networks text[]
+)
+language plpgsql stable set plan_cache_mode = force_generic_plan
+as $$
+begin
+  return query
+  with own as (
+    -- Where it is already, it needs no more.
+    select w.host, w.state, inventory.need_mib(w.max_memory_mib) as mib
+    from inventory.whereabouts w where w.vm = p_vm and w.state in ('active', 'defined')
+  ), promised as (
+    select r.host, sum(r.memory_mib)::bigint as mib
+    from inventory.reservation r
+    where r.task <> p_task and r.vm <> p_vm and (p_only is null or r.host = p_only)
+      and not exists (
+        select from inventory.whereabouts w where w.vm = r.vm and w.host = r.host and w.state = 'active'
+      )
+    group by r.host
+  )
+  select
+    h.name, h.connection, h.cordon_reason, h.cpus, h.memory_mib,
+    f.free,
+    f.free - coalesce(l.resting_mib, 0) + case own.state when 'defined' then own.mib else 0 end as expected,
+    inventory.need_mib(p_memory_mib),
+    array(
+      select s from unnest(p_stores) s
+      where not exists (select from inventory.pool p where p.host = h.name and p.store = s and p.active)
+    ),
+    array(
+      select n from unnest(p_networks) n
+      where not exists (select from inventory.network k where k.host = h.name and k.name = n and k.active)
+    )
+  from inventory.host h
+  left join inventory.host_load l on l.host = h.name
+  left join promised on promised.host = h.name
+  left join own on own.host = h.name
+  cross join lateral (
+    select inventory.usable_mib(coalesce(h.memory_mib, 0)) - coalesce(l.active_mib, 0) - coalesce(promised.mib, 0)
+      + case own.state when 'active' then own.mib else 0 end as free
+  ) f
+  where p_only is null or h.name = p_only
+  order by expected desc, h.name;
 end;
 $$;
 

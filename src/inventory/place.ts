@@ -91,45 +91,12 @@ async function promise(tx: Tx, task: number, host: string, vm: string, needMiB: 
   )
 }
 
-// The emptiest first. Off VMs count when hosts are compared, not when room is looked for: otherwise everything that is created
-// before it is started would be put on one host.
 async function readCandidates(tx: Tx, need: Need, only: string | null): Promise<Candidate[]> {
   return tx.query<Candidate>(
-    `with own as (
-       -- Where it is already, it needs no more.
-       select w.host, w.state, inventory.need_mib(w.max_memory_mib) as mib
-       from inventory.whereabouts w where w.vm = $2 and w.state in ('active', 'defined')
-     ), promised as (
-       select r.host, sum(r.memory_mib)::bigint as mib
-       from inventory.reservation r
-       where r.task <> $3 and r.vm <> $2 and ($1::text is null or r.host = $1)
-         and not exists (
-           select from inventory.whereabouts w where w.vm = r.vm and w.host = r.host and w.state = 'active'
-         )
-       group by r.host
-     )
-     select h.name as host, h.connection, h.cordon_reason as "cordonReason", h.cpus, h.memory_mib as "totalMiB",
-       f.free as "freeMiB",
-       f.free - coalesce(l.resting_mib, 0) + case own.state when 'defined' then own.mib else 0 end as "expectedFreeMiB",
-       inventory.need_mib($4) as "needMiB",
-       array(
-         select s from unnest($5::text[]) s
-         where not exists (select from inventory.pool p where p.host = h.name and p.store = s and p.active)
-       ) as "lacksStores",
-       array(
-         select n from unnest($6::text[]) n
-         where not exists (select from inventory.network k where k.host = h.name and k.name = n and k.active)
-       ) as "lacksNetworks"
-     from inventory.host h
-     left join inventory.host_load l on l.host = h.name
-     left join promised on promised.host = h.name
-     left join own on own.host = h.name
-     cross join lateral (
-       select inventory.usable_mib(coalesce(h.memory_mib, 0)) - coalesce(l.active_mib, 0) - coalesce(promised.mib, 0)
-         + case own.state when 'active' then own.mib else 0 end as free
-     ) f
-     where $1::text is null or h.name = $1
-     order by 7 desc, h.name`,
+    `select host, connection, cordon_reason as "cordonReason", cpus, total_mib as "totalMiB", free_mib as "freeMiB",
+       expected_free_mib as "expectedFreeMiB", need_mib as "needMiB", lacks_stores as "lacksStores",
+       lacks_networks as "lacksNetworks"
+     from inventory.candidates($1, $2, $3, $4, $5, $6)`,
     [only, need.vm, need.task, need.memoryMiB, need.stores, need.networks]
   )
 }
