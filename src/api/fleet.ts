@@ -115,5 +115,3 @@ export const VolumeView = Type.Object(
   { $id: 'Volume' }
 )
 export type VolumeView = Static<typeof VolumeView>
-
-export const listOf = <T extends TSchema>(item: T) => Type.Object({ items: Type.Array(item) })

@@ -2,7 +2,7 @@
 import { Type, type Static } from 'typebox'
 
 /** A plan of 10,000 tasks is accepted; more are to be split. */
-export const MAX_PLAN_TASKS = 10_000
+const MAX_PLAN_TASKS = 10_000
 
 const Key = Type.String({
   minLength: 1,

@@ -21,7 +21,7 @@ export const taskStates = [
 ] as const
 export type TaskState = (typeof taskStates)[number]
 
-export const endedStates = ['complete', 'failed', 'cancelled'] as const
+const endedStates = ['complete', 'failed', 'cancelled'] as const
 export const hasEnded = (state: string): boolean => (endedStates as readonly string[]).includes(state)
 
 const orNull = <T extends Parameters<typeof Type.Union>[0][number]>(schema: T) => Type.Union([schema, Type.Null()])

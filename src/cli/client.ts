@@ -38,14 +38,14 @@ export function findServer(env: Env): Server {
   }
 }
 
-export function serverDirectory(env: Env): string {
+function serverDirectory(env: Env): string {
   if (env['TASKOMATIC_STATE']) return stateDirectory(env)
   const demo = demoDirectory(env)
   return noteIn(demo) ? demo : stateDirectory(env)
 }
 
 /** The note of a server that still runs; undefined where there is none. */
-export function noteIn(directory: string): ServerNote | undefined {
+function noteIn(directory: string): ServerNote | undefined {
   const file = serverNoteFile(directory)
   if (!existsSync(file)) return undefined
   try {

@@ -61,7 +61,7 @@ export function optionsOf(command: CommandSpec): readonly OptionSpec[] {
   return [...own, ...common.filter(({ flags }) => !taken.has(longName(flags)))]
 }
 
-export const longName = (flags: string): string => /--(?:no-)?([a-z][a-z-]*)/.exec(flags)?.[0] ?? flags
+const longName = (flags: string): string => /--(?:no-)?([a-z][a-z-]*)/.exec(flags)?.[0] ?? flags
 const camel = (flags: string): string =>
   longName(flags)
     .replace(/^--(no-)?/, '')

@@ -38,7 +38,7 @@ export async function waitForTasks(cli: Cli, ids: readonly number[], options: Wa
   return exitOf(rows)
 }
 
-export function exitOf(rows: readonly { state: string }[]): ExitName {
+function exitOf(rows: readonly { state: string }[]): ExitName {
   if (rows.some(({ state }) => state === 'failed')) return 'taskFailed'
   if (rows.some(({ state }) => state === 'cancelled')) return 'cancelled'
   return 'done'

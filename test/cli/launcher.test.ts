@@ -28,7 +28,7 @@ describe('the launcher starts', () => {
     ]
   ])('through %s', (_, make) => {
     make()
-    const { status, stdout } = spawnSync('./tk', ['--version'], { cwd: directory, env: env(), encoding: 'utf8' })
+    const { status, stdout } = spawnSync(join(directory, 'tk'), ['--version'], { env: env(), encoding: 'utf8' })
     expect(stdout).toMatch(/^\d+\.\d+\.\d+\n$/)
     expect(status).toBe(0)
   })
