@@ -151,7 +151,7 @@ begin
       count(p.prerequisite) filter (where b.outcome is null or (p.needs = 'complete' and b.outcome <> 'complete')) as unmet,
       min(b.id) filter (where p.needs = 'complete' and b.outcome <> 'complete') as doomed_by,
       count(x.task) as behind
-    from unnest(p_tasks) as w2(task)
+    from (select distinct u.task from unnest(p_tasks) as u(task)) w2
     left join queue.prerequisite p on p.task = w2.task
     left join queue.task b on b.id = p.prerequisite
     left join queue.wait x on x.task = p.prerequisite and x.position is null

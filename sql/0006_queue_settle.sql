@@ -285,7 +285,8 @@ begin
       returning task, rank, position, attempts, started
     ), claimed as (
       insert into queue.run (task, attempt, dispatcher, started, started_at, priority, position)
-      select p.task, p.attempts + 1, p_dispatcher, p.started or not x.binds, t, -p.rank, p.position
+      -- Its time is read after this statement's snapshot: later than the end of everything that it had to wait for.
+      select p.task, p.attempts + 1, p_dispatcher, p.started or not x.binds, (select queue.now()), -p.rank, p.position
       from picked p join queue.task x on x.id = p.task
       returning task
     )

@@ -382,6 +382,15 @@ begin
     perform queue.refuse('prerequisite_ended_badly', format('task %s is needed, but it is %s', bad.id, bad.outcome), array[bad.id]);
   end if;
 
+  if exists (
+    select from queue.prerequisite p join queue.wait w on w.task = p.task
+    where p.prerequisite = any (back) and p.needs = 'complete') then
+    raise exception using errcode = '40001', message = 'what it doomed has not been ended yet';
+  end if;
+  -- For what is open its end has counted: it is not waited for again (its new place is behind them).
+  delete from queue.prerequisite p using queue.task t
+    where p.prerequisite = any (back) and t.id = p.task and t.outcome is null;
+
   insert into queue.attempt (task, attempt, started_at, ended_at, outcome, error)
     select id, attempts, started_at, ended_at, outcome::text, error from queue.task
     where id = any (back) and attempts > 0 and started_at is not null on conflict do nothing;

@@ -24,21 +24,39 @@ create function queue.reached_from(p_tasks bigint[]) returns bigint[]
   select coalesce(array_agg(task), '{}') from reached
 $$;
 
--- One way from `p_from` to `p_to`, for people.
+-- The shortest way from one of `p_from` to `p_to`, for people: breadth first, since the ways themselves are too many to list.
 create function queue.way(p_from bigint[], p_to bigint) returns bigint[]
-  language sql set search_path = pg_catalog, pg_temp as $$
-  with recursive way as (
-    select u.task, array[u.task] as path from unnest(p_from) as u(task)
-    union all
-    select n.task, w.path || n.task from way w cross join lateral (
-      select p.prerequisite as task from queue.prerequisite p join queue.task b on b.id = p.prerequisite and b.outcome is null
-        where p.task = w.task
-      union all
-      select c.id from queue.task c where c.parent = w.task and c.outcome is null
-    ) n
-    where n.task <> all (w.path) and w.task <> p_to and cardinality(w.path) < 50
-  )
-  select path from way where task = p_to order by cardinality(path) limit 1
+  language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  seen bigint[] := p_from;
+  came bigint[] := array_fill(null::bigint, array[cardinality(p_from)]); -- beside `seen`: from where
+  frontier bigint[] := p_from;
+  found bigint[]; origins bigint[];
+  path bigint[];
+  at bigint := p_to;
+begin
+  while p_to <> all (seen) and cardinality(frontier) > 0 and cardinality(seen) < 100000 loop
+    select coalesce(array_agg(n.task), '{}'), coalesce(array_agg(n.origin), '{}') into found, origins
+    from (
+      select e.task, min(e.origin) as origin
+      from (
+        select p.prerequisite as task, f.task as origin from unnest(frontier) as f(task)
+          join queue.prerequisite p on p.task = f.task join queue.task b on b.id = p.prerequisite and b.outcome is null
+        union all
+        select c.id, f.task from unnest(frontier) as f(task) join queue.task c on c.parent = f.task and c.outcome is null
+      ) e
+      where e.task <> all (seen) group by e.task
+    ) n;
+    frontier := found;
+    seen := seen || found;
+    came := came || origins;
+  end loop;
+  while at is not null loop
+    path := at || path;
+    at := came[array_position(seen, at)];
+  end loop;
+  return path;
+end
 $$;
 
 create function queue.ancestors(p_task bigint) returns bigint[]
@@ -77,11 +95,12 @@ declare
   back bigint[];
   begun bigint[];       -- of `others`: has an attempt
   moved bigint[] := '{}';
-  this integer;
+  one record;
   mine bigint;
   asked bigint[]; asked_needs queue.needs[];
-  started bigint[]; earlier bigint[]; later bigint[]; first bigint[];
-  reach bigint[];
+  forced bigint[];     -- edges of it that cannot be turned round
+  earlier bigint[]; later bigint[]; first bigint[];
+  reach bigint[]; reach_earlier bigint[];
   bad_id bigint; bad_code text;
   circle bigint[];
   refused bigint[] := '{}'; errors jsonb[] := '{}';
@@ -165,25 +184,49 @@ begin
   select ids[e.index], (e.task ->> 'notBefore')::timestamptz
   from jsonb_array_elements(p_children) with ordinality as e(task, index) where (e.task ->> 'notBefore')::timestamptz > t;
   insert into queue.wait (task, unmet, barred, limited, priority, position)
-  select x.id, 0, (h.task is not null)::integer + (s.task is not null)::integer, jsonb_array_length(x.limits) > 0, x.priority, parent_path[1]
+  select x.id, 0, (h.task is not null)::integer + (s.task is not null)::integer, x.limits is not null, x.priority, parent_path[1]
   from queue.task x left join queue.held h on h.task = x.id left join queue.scheduled s on s.task = x.id
   where x.id = any (ids);
 
-  for this in 1 .. n loop
-    mine := ids[this];
+  -- Who conflicts with each child, its elder siblings among them, by what they are; asked once for all children. What is begun,
+  -- and whose position is what, does not change any more under our locks.
+  for one in
+    with other as (
+      select o.task, coalesce(x.path, array[p.position]) as position, o.task = any (begun) as begun
+      from unnest(others) as o(task) join queue.task x on x.id = o.task join queue.place p on p.task = o.task
+      where o.task = any (still_open) and x.id = any (others)
+    ), mine as (
+      select c.index, c.resource, c.exclusive from unnest(c_index, c_resource, c_exclusive) as c(index, resource, exclusive)
+    ), conflict as (
+      select m.index, o.task, case when o.begun then 's' when o.position < parent_path || ids[m.index] then 'e' else 'l' end as class
+      from mine m join queue.claim k on k.resource = m.resource and (k.exclusive or m.exclusive) and k.position is not null
+      join other o on o.task = k.task
+      union
+      select m.index, ids[e.index], 'e'
+      from mine m join mine e on e.resource = m.resource and e.index < m.index and (e.exclusive or m.exclusive)
+    ), sorted as (
+      select index, array_agg(task) filter (where class = 's') as started, array_agg(task) filter (where class = 'e') as earlier,
+        array_agg(task) filter (where class = 'l') as later
+      from conflict group by index
+    )
+    select i.index, s.started, s.earlier, s.later, p_children -> (i.index - 1) -> 'after' as after
+    from generate_series(1, n) as i(index) left join sorted s on s.index = i.index
+    order by i.index
+  loop
+    mine := ids[one.index];
     bad_code := null;
-    select array_agg(a.prerequisite), array_agg(a.needs) into asked, asked_needs
-    from (
-      select coalesce(a.task, case when a.element >= 0 and a.element < this - 1 then ids[a.element + 1] end) as prerequisite, a.needs
-      from jsonb_to_recordset(p_children -> (this - 1) -> 'after') as a(task bigint, element integer, needs queue.needs)
-    ) a where p_children -> (this - 1) ? 'after';
-    if asked is not null then
+    asked := null; asked_needs := null;
+    if one.after is not null then
+      select array_agg(a.prerequisite), array_agg(a.needs) into asked, asked_needs
+      from (
+        select coalesce(a.task, case when a.element >= 0 and a.element < one.index - 1 then ids[a.element + 1] end) as prerequisite, a.needs
+        from jsonb_to_recordset(one.after) as a(task bigint, element integer, needs queue.needs)
+      ) a;
       select a.prerequisite, case
           when a.prerequisite is null then 'later_position'
           when b.id is null then 'task_not_found'
           when a.needs = 'complete' and b.outcome <> 'complete' then 'prerequisite_ended_badly'
-          when b.outcome is null and a.prerequisite <> all (ids)
-            and (queue.position_of(a.prerequisite) is null or queue.position_of(a.prerequisite) > parent_path || mine) then 'later_position'
+          else 'later_position'
         end
       into bad_id, bad_code
       from unnest(asked, asked_needs) as a(prerequisite, needs) left join queue.task b on b.id = a.prerequisite
@@ -193,25 +236,15 @@ begin
       limit 1;
     end if;
 
-    -- Conflicting open tasks, siblings before it among them, by what they are.
-    select array_agg(k.task) filter (where k.task = any (begun)),
-      array_agg(k.task) filter (where k.task <> all (begun) and queue.position_of(k.task) < parent_path || mine),
-      array_agg(k.task) filter (where k.task <> all (begun) and queue.position_of(k.task) > parent_path || mine)
-    into started, earlier, later
-    from (
-      select distinct k.task from queue.claim m
-      join queue.claim k on k.resource = m.resource and (k.exclusive or m.exclusive) and k.position is not null
-      where m.task = mine and k.task <> mine and k.task <> all (above) and k.task <> all (refused)
-        and (k.task = any (still_open) or (k.task = any (ids) and k.task < mine))
-    ) k;
-
-    reach := queue.reached_from(asked || started);
+    earlier := array(select e from unnest(one.earlier) as e where e <> all (refused));
+    forced := asked || one.started;
+    reach := case when forced is null then '{}' else queue.reached_from(forced) end;
     if bad_code is null and p_task = any (reach) then
-      circle := queue.way(asked || started, p_task) || mine;
+      circle := queue.way(forced, p_task) || mine;
       bad_code := 'circle';
     end if;
     if bad_code is not null then
-      kind := 'refused'; child := this - 1; id := mine;
+      kind := 'refused'; child := one.index - 1; id := mine;
       error := jsonb_build_object('code', bad_code, 'message', case bad_code
         when 'circle' then format('it would wait for itself, through tasks %s', array_to_string(circle, ', '))
         when 'task_not_found' then format('task %s not found', bad_id)
@@ -223,29 +256,35 @@ begin
     end if;
 
     first := null;
-    if earlier is not null and p_task = any (queue.reached_from(earlier)) then
-      -- Some of them would close a circle: which, is asked one by one.
-      select array_agg(e) filter (where p_task = any (queue.reached_from(array[e]))),
-        array_agg(e) filter (where p_task <> all (queue.reached_from(array[e])))
-      into first, earlier from unnest(earlier) as e;
+    if cardinality(earlier) > 0 then
+      reach_earlier := queue.reached_from(earlier);
+      if p_task = any (reach_earlier) then
+        -- Some of them would close a circle: which, is asked one by one.
+        select array_agg(e) filter (where p_task = any (queue.reached_from(array[e]))),
+          array_agg(e) filter (where p_task <> all (queue.reached_from(array[e])))
+        into first, earlier from unnest(earlier) as e;
+        reach_earlier := queue.reached_from(earlier);
+      end if;
+      reach := reach || reach_earlier;
     end if;
-    if later is not null then
-      reach := queue.reached_from(asked || started || earlier);
-      select array_agg(l) into later from unnest(later) as l where l <> all (reach);
+    later := array(select l from unnest(one.later) as l where l <> all (reach));
+
+    if forced is not null or cardinality(earlier) > 0 then
+      insert into queue.prerequisite (task, prerequisite, needs, derived)
+      select mine, a.prerequisite, min(a.needs), bool_and(a.derived)
+      from (
+        select u.prerequisite, u.needs, false as derived from unnest(asked, asked_needs) as u(prerequisite, needs)
+        union all
+        select e, 'ended', true from unnest(one.started || earlier) as e
+      ) a group by a.prerequisite;
+    end if;
+    if cardinality(later) > 0 or first is not null then
+      insert into queue.prerequisite (task, prerequisite, needs, derived)
+      select l, mine, 'ended', true from unnest(later || first) as l on conflict do nothing;
+      moved := moved || later || first;
     end if;
 
-    insert into queue.prerequisite (task, prerequisite, needs, derived)
-    select mine, a.prerequisite, min(a.needs), bool_and(a.derived)
-    from (
-      select u.prerequisite, u.needs, false as derived from unnest(asked, asked_needs) as u(prerequisite, needs)
-      union all
-      select e, 'ended', true from unnest(started || earlier) as e
-    ) a group by a.prerequisite;
-    insert into queue.prerequisite (task, prerequisite, needs, derived)
-    select l, mine, 'ended', true from unnest(later || first) as l on conflict do nothing;
-    moved := moved || later || first;
-
-    kind := 'child'; child := this - 1; id := mine; error := null;
+    kind := 'child'; child := one.index - 1; id := mine; error := null;
     return next;
   end loop;
 

@@ -69,7 +69,7 @@ begin
     where o = any (still_open) and exists (select from queue.wait w where w.task = o and not w.started);
 
   if blockers is null then
-    update queue.run set started = true where task = p_task;
+    update queue.run r set started = true, started_at = queue.now() where r.task = p_task;
     insert into queue.prerequisite (task, prerequisite, needs, derived)
     select o, p_task, 'ended', true from unnest(behind_us) as o on conflict do nothing;
     perform queue.recount(behind_us);

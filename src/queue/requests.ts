@@ -13,15 +13,19 @@ const MAX_RACES = 5
  * @throws QueueError task_not_found, already_started, already_ended
  */
 export async function hold(db: Database, request: { task: number; reason: string; by: string }): Promise<void> {
+  await racing(db, () => raised(db.query('select queue.hold($1, $2, $3)', [request.task, request.reason, request.by])))
+  await doChores(db)
+}
+
+async function racing<T>(db: Database, request: () => Promise<T>): Promise<T> {
   for (let race = 1; ; race++) {
     try {
-      await raised(db.query('select queue.hold($1, $2, $3)', [request.task, request.reason, request.by]))
-      break
+      return await request()
     } catch (error) {
       if (!(error instanceof DatabaseError) || error.code !== 'conflict' || race === MAX_RACES) throw error
+      await doChores(db)
     }
   }
-  await doChores(db)
 }
 
 /** It takes a place at the end of the lines. @throws QueueError not_held */
@@ -66,12 +70,14 @@ export async function retry(
   db: Database,
   request: { task: number; by: string; withDependants: boolean }
 ): Promise<number[]> {
-  const [row] = await raised(
-    db.query<{ back: number[] }>('select queue.retry($1, $2, $3) as back', [
-      request.task,
-      request.by,
-      request.withDependants
-    ])
+  const [row] = await racing(db, () =>
+    raised(
+      db.query<{ back: number[] }>('select queue.retry($1, $2, $3) as back', [
+        request.task,
+        request.by,
+        request.withDependants
+      ])
+    )
   )
   await doChores(db)
   return row?.back ?? []

@@ -5,7 +5,7 @@ import { auditAll } from '../../src/queue/guard.ts'
 import { edgesOf } from '../../src/queue/read.ts'
 import { cancel } from '../../src/queue/requests.ts'
 import { openEffects } from '../../src/queue/submit.ts'
-import { emptied, ids, stateOf, statesOf, submitAll, submitOne, Worker } from './support.ts'
+import { emptied, ids, stateOf, statesOf, submitAll, submitOne } from './support.ts'
 
 let fresh: FreshDatabase
 let worker: Worker
