@@ -6,6 +6,7 @@ import { edgesOf } from '../../src/queue/read.ts'
 import { cancel } from '../../src/queue/requests.ts'
 import { openEffects } from '../../src/queue/submit.ts'
 import { emptied, ids, stateOf, statesOf, submitAll, submitOne } from './support.ts'
+import type { Worker } from './support.ts'
 
 let fresh: FreshDatabase
 let worker: Worker
