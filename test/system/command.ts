@@ -56,3 +56,15 @@ export function run(command: string, args: readonly string[], options: CommandOp
     child.stdin?.end(input ?? '')
   })
 }
+
+export type Ending = { code: number; stdout: string; stderr: string }
+
+/** As `run`, for programs whose exit code is an answer: rejects only where there is none, or after `timeoutMs`. */
+export async function outcome(command: string, args: readonly string[], options: CommandOptions = {}): Promise<Ending> {
+  try {
+    return { code: 0, stdout: await run(command, args, options), stderr: '' }
+  } catch (error) {
+    if (!(error instanceof CommandError) || error.code !== 'failed' || error.exitCode === null) throw error
+    return { code: error.exitCode, stdout: error.stdout, stderr: error.stderr }
+  }
+}
