@@ -57,7 +57,7 @@ const stop = onVm('vm.stop', ['running', 'paused', 'off'], () => ({ power: 'off'
 const remove = onVm('vm.delete', ['off'], () => null)
 
 const asked = (of: Action, args: JsonObject): Asked => ({ action: of, args })
-const created = asked(create as unknown as Action, { name: 'web1', uuid })
+const created = asked(create, { name: 'web1', uuid })
 const web1 = (of: unknown): Asked => asked(of as Action, { vm: 'web1' })
 
 /** Evaluates as submission does: what is missing is loaded from `base`, everything else does not exist. */

@@ -1,3 +1,4 @@
+// The embedded PostgreSQL: starts, is alone on its directory, and leaves nothing behind.
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

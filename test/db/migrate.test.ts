@@ -1,3 +1,4 @@
+// Migrations: forward only, once each, and refused when what ran has changed.
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

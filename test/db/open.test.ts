@@ -1,3 +1,4 @@
+// Values, transactions, notifications and errors as they cross from PostgreSQL.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import pg from 'pg'
 import { DatabaseError } from '../../src/db/error.ts'

@@ -1,7 +1,7 @@
 // What the dispatcher does with tasks, on a real queue; the actions are made here so that their timing is known.
 import { Type } from 'typebox'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { action, complete, failed, impossible, possible, type Action, type Outcome } from '../../src/actions/action.ts'
+import { action, complete, failed, impossible, possible, type Outcome } from '../../src/actions/action.ts'
 import { HostError } from '../../src/host/error.ts'
 import { unpark } from '../../src/queue/dispatch.ts'
 import { cancel } from '../../src/queue/requests.ts'
@@ -48,7 +48,7 @@ const work = action({
 describe('the dispatcher', () => {
   let engine: TestEngine
   beforeAll(async () => {
-    engine = await startTestEngine({ actions: [work as unknown as Action], engine: { guardPollMs: 0 } })
+    engine = await startTestEngine({ actions: [work], engine: { guardPollMs: 0 } })
   })
   afterAll(async () => {
     await engine.stop()
@@ -148,7 +148,7 @@ describe('the dispatcher', () => {
 })
 
 test('draining lets running work end and takes nothing new', async () => {
-  const engine = await startTestEngine({ actions: [work as unknown as Action] })
+  const engine = await startTestEngine({ actions: [work] })
   try {
     const running = gate()
     gates.set('running', running)

@@ -1,3 +1,4 @@
+// Attempts that do not end their task, leases, holding, cancelling and bringing back.
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { openDatabase } from '../../src/db/open.ts'
 import { freshDatabase } from '../support/postgres.ts'

@@ -1,3 +1,4 @@
+// A random crowd of submitters and workers on few resources; a checker that shares no code with the queue looks at what happened.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { auditAll, guardCounts } from '../../src/queue/guard.ts'

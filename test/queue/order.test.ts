@@ -1,3 +1,4 @@
+// What a task waits for, found from claims and explicit prerequisites; properties over random crowds are order-property.test.ts.
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { freshDatabase } from '../support/postgres.ts'
 import type { FreshDatabase } from '../support/postgres.ts'

@@ -1,3 +1,4 @@
+// The words for states are the same in PostgreSQL and TypeScript, and the table of transitions is closed.
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { isEnded, mayGo, phaseOf, PHASES, TASK_STATES, TRANSITIONS, UNDO_STATES } from '../../src/queue/state.ts'
 import { freshDatabase } from '../support/postgres.ts'
