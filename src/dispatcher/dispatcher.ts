@@ -8,6 +8,7 @@ import {
   beat,
   registerDispatcher,
   settle,
+  takeOver,
   unpark,
   unregisterDispatcher,
   type ClaimedTask,
@@ -18,8 +19,9 @@ import { resource } from '../model/resource.ts'
 import { guardPoll } from '../queue/guard.ts'
 import { channels } from '../queue/notify.ts'
 import { cancelRequests } from '../queue/requests.ts'
+import { uncertainTasks } from '../queue/uncertain.ts'
 import { createContexts, type ContextParts } from './context.ts'
-import { executeTask, type Execution } from './execute.ts'
+import { executeTask, probeTask, type Execution } from './execute.ts'
 import { faultOf } from './fault.ts'
 
 export type DispatcherOptions = ContextParts & {
@@ -58,6 +60,9 @@ export async function startDispatcher(options: DispatcherOptions): Promise<Dispa
   return dispatcher
 }
 
+/** How often what nobody can tell is looked for again; beside that, whenever a host comes up. */
+const lookAgainMs = 15_000
+
 type Slot = { task: ClaimedTask; abort: AbortController; done: Promise<void> }
 
 class RunningDispatcher implements Dispatcher {
@@ -70,6 +75,7 @@ class RunningDispatcher implements Dispatcher {
   #id = 0
   #lastBeat = 0
   #woken = false
+  #looking = false
   #pumping: Promise<void> | undefined
   #due: NodeJS.Timeout | undefined
   #found = 0
@@ -88,6 +94,8 @@ class RunningDispatcher implements Dispatcher {
     await this.#register()
     if (this.#options.listen ?? true) this.#listening = await database.listen(channels.ready, () => this.#heard())
     this.#every(this.#leaseMs / 3.5, () => this.#beat())
+    this.#every(this.#leaseMs / 3, () => this.#takeOver())
+    this.#every(lookAgainMs, () => this.#lookAgain())
     const guardPollMs = this.#options.guardPollMs ?? 5000
     if (guardPollMs > 0) this.#every(guardPollMs, () => this.#guard())
     log.info({ dispatcher: this.#id, workers: this.#workers, leaseMs: this.#leaseMs }, 'dispatcher started')
@@ -105,6 +113,7 @@ class RunningDispatcher implements Dispatcher {
   async hostUp(host: string): Promise<void> {
     if ((await unpark(this.#options.database, `host/${host}`)) > 0) this.wake()
     if ((await unpark(this.#options.database, 'placement')) > 0) this.wake()
+    await this.#lookAgain()
   }
 
   guardPollFound(): number {
@@ -181,8 +190,10 @@ class RunningDispatcher implements Dispatcher {
 
   /** Holds the slot until the task has an end to record, or is no longer ours. */
   async #fill(task: ClaimedTask): Promise<void> {
+    const slot = this.#slots.get(task.id)
     const end = await this.#execute(task)
-    this.#slots.delete(task.id)
+    // After a lost lease the task may have come back to us, with a slot of its own.
+    if (this.#slots.get(task.id) === slot) this.#slots.delete(task.id)
     if (end) this.#ends.push(end)
     this.wake()
   }
@@ -232,6 +243,35 @@ class RunningDispatcher implements Dispatcher {
     if (!this.#stopping) {
       await this.#register()
       this.wake()
+    }
+  }
+
+  /** Tasks whose dispatcher is gone go on here: each is looked for before anything is done. */
+  async #takeOver(): Promise<void> {
+    const free = this.#workers - this.#slots.size
+    if (this.#stopping || free <= 0 || !this.#mayWrite()) return
+    for (const task of await takeOver(this.#options.database, this.#id, free)) {
+      this.#options.log.warn({ task: task.id, action: task.action }, 'taken over: the dispatcher that ran it is gone')
+      this.#begin(task)
+    }
+  }
+
+  /** One round at a time; what still cannot be told waits for the next. */
+  async #lookAgain(): Promise<void> {
+    if (this.#stopping || this.#looking || !this.#execution) return
+    this.#looking = true
+    try {
+      for (const task of await uncertainTasks(this.#options.database)) {
+        const end = await probeTask(this.#execution, task).catch((error: unknown) => {
+          this.#options.log.info({ err: error, task: task.id }, 'it still cannot be told whether it happened')
+          return null
+        })
+        if (!end) continue
+        this.#ends.push(end)
+        this.wake()
+      }
+    } finally {
+      this.#looking = false
     }
   }
 

@@ -2,7 +2,7 @@
 // Returns the end to record, or null when there is nothing to record (it went back to waiting, or is no longer ours).
 import { complete, uncertain, type Action, type ActionContext, type Outcome, type Probe } from '../actions/action.ts'
 import { mergeClaims } from '../actions/evaluate.ts'
-import type { Database } from '../db/open.ts'
+import type { Database, Sql } from '../db/open.ts'
 import type { JsonObject } from '../db/json.ts'
 import { HostError } from '../host/error.ts'
 import { FleetState, NotLoaded } from '../inventory/fleet-state.ts'
@@ -66,6 +66,9 @@ async function prepare(execution: Execution, task: ClaimedTask, action: Action):
   const { database, dispatcher } = execution
   const base = new Map<string, JsonObject | null>()
   const args = task.args
+  const before = task.takenOver ? hostOf(task) : undefined
+  if (before !== undefined)
+    return { outcome: 'ready', state: await factsFor(database, base, task, action, before), host: before }
   if (action.bindTo) {
     const to = await asked(database, base, task, (state) => action.bindTo?.(args, state) ?? null)
     const bound = await database.transaction(async (tx) => {
@@ -85,6 +88,42 @@ async function prepare(execution: Execution, task: ClaimedTask, action: Action):
   const verdict = await checked(execution, task, action, base, null)
   if (verdict) return { outcome: 'end', end: failedBy(verdict) }
   return { outcome: 'ready', state: stateOf(base, null), host: null }
+}
+
+/** Where an earlier attempt was bound: it has its claims, and what it did was done there. */
+function hostOf(task: ClaimedTask): string | undefined {
+  const host = task.bound?.['host']
+  return typeof host === 'string' ? host : undefined
+}
+
+/** Loads what the action reads; whether it is possible does not matter once it may have happened. */
+async function factsFor(
+  sql: Sql,
+  base: Map<string, JsonObject | null>,
+  task: ClaimedTask,
+  action: Action,
+  host: string
+): Promise<FleetState> {
+  await asked(sql, base, task, (state) => [action.check(task.args, state), action.claims(task.args, state)], host)
+  return stateOf(base, host)
+}
+
+/**
+ * Looks for a task whose outcome nobody could tell. Null while nobody still can; else its end, or that it is to be tried again.
+ */
+export async function probeTask(execution: Execution, task: ClaimedTask): Promise<End | null> {
+  const action = execution.registry.get(task.action)
+  if (!action) return null
+  const host = hostOf(task)
+  const base = new Map<string, JsonObject | null>()
+  const state = host === undefined ? stateOf(base, null) : await factsFor(execution.database, base, task, action, host)
+  const { context } = execution.contextFor(task, state, host ?? null)
+  const probe = await action.probe(context, task.args)
+  if (probe.happened === 'unknown') return null
+  context.log('info', `looked again whether it happened: ${probe.happened}`, { evidence: probe.evidence })
+  if (probe.happened === 'yes') return ended(task, { outcome: 'complete', result: probe.result })
+  const error = { code: 'did_not_happen', message: 'what was sent to the host did not happen', step: 'probe' }
+  return ended(task, { outcome: 'retry', afterMs: 0, error })
 }
 
 /**
@@ -123,7 +162,7 @@ const stateOf = (base: Map<string, JsonObject | null>, host: string | null) =>
 
 /** Asks a pure function of observed facts, loading what it reads until nothing is missing. */
 async function asked<T>(
-  sql: Pick<Database, 'query'>,
+  sql: Sql,
   base: Map<string, JsonObject | null>,
   task: ClaimedTask,
   ask: (state: FleetState) => T,

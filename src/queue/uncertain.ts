@@ -1,0 +1,19 @@
+// Tasks of which nobody could tell whether they happened: listed so that they can be looked for again. Any dispatcher may end one
+// by its attempt (dispatch.ts); two that do so are told apart there.
+import type { JsonObject } from '../db/json.ts'
+import type { Sql } from '../db/open.ts'
+import type { ClaimedTask } from './dispatch.ts'
+
+type UncertainRow = Omit<ClaimedTask, 'children' | 'previousAttempts' | 'takenOver'> & { bound: JsonObject | null }
+
+/** Oldest first, at most `limit`. */
+export async function uncertainTasks(db: Sql, limit = 100): Promise<ClaimedTask[]> {
+  const rows = await db.query<UncertainRow>(
+    `select t.id, r.attempt, t.action, t.title, t.args, t.plan, t.parent, t.priority, t.binds, b.bound, t.created_by as by
+     from queue.run r join queue.task t on t.id = r.task left join queue.bound b on b.task = r.task
+     where r.phase = 'uncertain'
+     order by r.task limit $1`,
+    [limit]
+  )
+  return rows.map((row) => ({ ...row, children: null, previousAttempts: row.attempt - 1, takenOver: true }))
+}
