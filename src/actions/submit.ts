@@ -25,7 +25,7 @@ import {
   type SubmissionRequest
 } from './submission.ts'
 
-export type { Preview, PreviewedTask, RequestedTask, SubmissionAnswer, SubmissionRequest } from './submission.ts'
+export type { Preview, RequestedTask, SubmissionAnswer, SubmissionRequest } from './submission.ts'
 
 export interface Submitter {
   /** @throws RequestError when a task is impossible or badly asked; nothing is stored then. QueueError */
@@ -35,7 +35,7 @@ export interface Submitter {
 }
 
 /** At most this many tasks a submission. */
-export const maxTasks = 20_000
+const maxTasks = 20_000
 // Facts lead to further facts (a VM to its disks, these to their stores); each round loads at least one more.
 const maxLoadRounds = 100
 // Claims may differ once they are locked, since the fleet moves; who loses five races in a row is told to try again.

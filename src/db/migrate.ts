@@ -15,7 +15,7 @@ export type Migration = { number: number; name: string; checksum: string; text: 
 const MIGRATION_LOCK = 7_243_001
 
 /** sql/ of a clone or of the package: the nearest one above this file. */
-export function migrationsDirectory(from = import.meta.dirname): string {
+function migrationsDirectory(from = import.meta.dirname): string {
   for (let directory = from; ; directory = dirname(directory)) {
     const candidate = join(directory, 'sql')
     if (existsSync(join(candidate, '0001_schemas.sql'))) return candidate
@@ -40,7 +40,7 @@ export async function readMigrations(directory = migrationsDirectory()): Promise
 }
 
 /** What must still be applied; throws where what was applied is not what the files say. */
-export function pendingMigrations(
+function pendingMigrations(
   all: readonly Migration[],
   applied: ReadonlyMap<number, { name: string; checksum: string }>
 ): Migration[] {

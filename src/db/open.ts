@@ -68,7 +68,7 @@ const types: pg.CustomTypesConfig = {
   }
 }
 
-export function clientConfig(options: DatabaseOptions): pg.ClientConfig {
+function clientConfig(options: DatabaseOptions): pg.ClientConfig {
   return {
     connectionString: options.url,
     application_name: options.applicationName ?? 'taskomatic',

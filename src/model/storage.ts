@@ -1,7 +1,5 @@
 // Stores, pools and volumes: a store is where bytes are, a pool is one host's handle on a store.
 
-export type PoolType = 'dir' | 'netfs' | 'logical' | 'iscsi' | 'rbd' | 'fs'
-
 /** What one host said of one pool. */
 export type ObservedPool = {
   name: string

@@ -136,7 +136,7 @@ async function settleOnce(
   return { answer: { settled, claimed, nextDueMs }, chores }
 }
 
-export function claimedTask(row: ClaimedRow, takenOver: boolean): ClaimedTask {
+function claimedTask(row: ClaimedRow, takenOver: boolean): ClaimedTask {
   const { task, attempt, action, title, args, plan, parent, priority, binds, bound, by, children } = row
   return {
     id: task,

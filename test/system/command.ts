@@ -3,7 +3,7 @@
 
 import { execFile } from 'node:child_process'
 
-export class CommandError extends Error {
+class CommandError extends Error {
   override name = 'CommandError'
   readonly code: 'failed' | 'timeout' | 'not_found'
   readonly exitCode: number | null

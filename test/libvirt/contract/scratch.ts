@@ -62,7 +62,7 @@ const notThere: readonly number[] = [
 ]
 
 /** The call's reply; undefined when it was refused with one of `codes`. */
-export async function unless<T>(codes: readonly number[], call: Promise<T>): Promise<T | undefined> {
+async function unless<T>(codes: readonly number[], call: Promise<T>): Promise<T | undefined> {
   try {
     return await call
   } catch (error) {
