@@ -1,6 +1,7 @@
 // How fast the queue burns down: `node bench/queue.ts [--tasks 100000] [--rounds 3] [--pg 18|15] [--batch 500]`.
 // Beside it the floor: two bare set updates a task, the least that any queue in PostgreSQL does. Both on the same server, fsync on,
-// in turns, on one connection; medians are printed. Submission is timed apart.
+// in turns, on one connection; medians are printed. Submission is timed apart. Last, how long it takes from a request in hand until
+// its task is claimed, when it need not wait: submitted and claimed in one transaction.
 
 import { performance } from 'node:perf_hooks'
 import { rm } from 'node:fs/promises'
@@ -11,7 +12,7 @@ import { openDatabase } from '../src/db/open.ts'
 import type { Database } from '../src/db/open.ts'
 import { registerDispatcher, settle } from '../src/queue/dispatch.ts'
 import type { End } from '../src/queue/dispatch.ts'
-import { ensureResources, submit } from '../src/queue/submit.ts'
+import { ensureResources, lockResources, submit } from '../src/queue/submit.ts'
 import type { NewTask } from '../src/queue/task.ts'
 import { startTestCluster, TEMPLATE } from '../test/support/cluster.ts'
 
@@ -104,6 +105,44 @@ async function burnDown(layout: Layout): Promise<{ rate: number; submitted: numb
   })
 }
 
+const STARTS = 1_000
+
+/** Milliseconds of each start, in order of length; behind `open` tasks that wait or are ready elsewhere. */
+async function starts(open: number): Promise<number[]> {
+  return withDatabase(async (db, url) => {
+    const held = Array.from({ length: open }, (_, index): NewTask => {
+      const claims = [{ resource: `host/${index % 50}`, mode: 'shared' as const }]
+      return { action: 'bench.held', title: 'Held', args: {}, claims, effects: [], binds: false, hold: { reason: 'x' } }
+    })
+    const names = Array.from({ length: STARTS }, (_, index) => `vm/${index}`)
+    await ensureResources(db, [...names, ...Array.from({ length: 50 }, (_, index) => `host/${index}`)])
+    for (let from = 0; from < open; from += PLAN) {
+      await db.transaction((tx) => submit(tx, { tasks: held.slice(from, from + PLAN), by: 'bench' }))
+    }
+    await vacuum(url)
+    const { id: dispatcher } = await registerDispatcher(db, { name: 'bench', leaseMs: 3_600_000 })
+    const took: number[] = []
+    for (const [index, resource] of names.entries()) {
+      const claims: NewTask['claims'] = [
+        { resource, mode: 'exclusive' },
+        { resource: `host/${index % 50}`, mode: 'shared' }
+      ]
+      const one: NewTask = { action: 'bench.start', title: 'Start', args: {}, claims, effects: [], binds: false }
+      const began = performance.now()
+      const { claimed } = await db.transaction(async (tx) => {
+        await lockResources(tx, claims)
+        await submit(tx, { tasks: [one], by: 'bench' })
+        return settle(tx, { dispatcher, ends: [], take: 1 })
+      })
+      took.push(performance.now() - began)
+      const ends = claimed.map(({ id, attempt }): End => ({ task: id, attempt, outcome: 'complete', result: null }))
+      if (ends.length !== 1) throw new Error(`${ends.length} tasks were claimed`)
+      await settle(db, { dispatcher, ends, take: 0 })
+    }
+    return took.toSorted((a, b) => a - b)
+  })
+}
+
 async function floor(): Promise<number> {
   return withDatabase(async (_, url) => {
     const client = new Client({ connectionString: url })
@@ -151,6 +190,11 @@ try {
     console.log(
       `${name}: ${shown(rate)} tasks/s, ${(rate / bare).toFixed(2)} of the floor; submitted at ${shown(submitted)} tasks/s`
     )
+  }
+  for (const open of [0, tasks]) {
+    const took = await starts(open)
+    const at = (share: number) => (took[Math.floor(took.length * share)] ?? 0).toFixed(2)
+    console.log(`start beside ${shown(open)} open tasks: p50 ${at(0.5)} ms, p99 ${at(0.99)} ms`)
   }
 } finally {
   await admin.end()
