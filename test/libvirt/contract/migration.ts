@@ -7,15 +7,17 @@ import { removeDomain, withDomain } from './scratch.ts'
 
 export function migrationContract(bench: Bench): void {
   const peer = bench.capabilities.migration
+  // What a target cannot do is no skipped test: there is nothing to hold.
+  if (!peer) return
 
-  test.skipIf(!peer)('a running domain migrates peer to peer: it runs there and is gone here', async () => {
-    const other = await peer!.connect()
+  test('a running domain migrates peer to peer: it runs there and is gone here', async () => {
+    const other = await peer.connect()
     await withDomain(bench, async (dom) => {
       await bench.connection.call('DOMAIN_CREATE', { dom })
       const { LIVE, PEER2PEER, PERSIST_DEST, UNDEFINE_SOURCE } = DomainMigrateFlags
       await bench.connection.call('DOMAIN_MIGRATE_PERFORM3_PARAMS', {
         dom,
-        dconnuri: peer!.peerUri,
+        dconnuri: peer.peerUri,
         params: [],
         cookie_in: new Uint8Array(0),
         flags: LIVE | PEER2PEER | PERSIST_DEST | UNDEFINE_SOURCE

@@ -6,9 +6,11 @@ import type { Bench } from '../contract.ts'
 import { freshName } from './scratch.ts'
 
 export function networkContract(bench: Bench): void {
+  // What a target cannot do is no skipped test: there is nothing to hold.
+  if (!bench.capabilities.networks) return
   const call: Bench['connection']['call'] = (...args) => bench.connection.call(...args)
 
-  test.skipIf(!bench.capabilities.networks)('a network is defined, started, stopped and undefined', async () => {
+  test('a network is defined, started, stopped and undefined', async () => {
     const name = freshName()
     const xml = `<network><name>${name}</name><bridge name='vc${name.slice(-8)}'/><ip address='10.177.1.1' netmask='255.255.255.0'/></network>`
     const { net } = await call('NETWORK_DEFINE_XML', { xml })

@@ -92,13 +92,15 @@ export function storageContract(bench: Bench): void {
       expect(await call('STORAGE_VOL_GET_INFO', { vol })).toMatchObject({ capacity: 1_048_576n })
     }))
 
-  test.skipIf(!bench.capabilities.streams)('a volume grows', () =>
-    withPool(bench, async (pool) => {
-      const vol = await createVolume(pool, 'e.raw')
-      await call('STORAGE_VOL_RESIZE', { vol, capacity: 2_097_152n, flags: 0 })
-      expect(await call('STORAGE_VOL_GET_INFO', { vol })).toMatchObject({ capacity: 2_097_152n })
-    })
-  )
+  // The test driver can neither resize volumes nor stream them.
+  if (bench.capabilities.streams) {
+    test('a volume grows', () =>
+      withPool(bench, async (pool) => {
+        const vol = await createVolume(pool, 'e.raw')
+        await call('STORAGE_VOL_RESIZE', { vol, capacity: 2_097_152n, flags: 0 })
+        expect(await call('STORAGE_VOL_GET_INFO', { vol })).toMatchObject({ capacity: 2_097_152n })
+      }))
+  }
 
   test('the events of a pool’s life come in order', async () => {
     const watcher = await bench.target.connect()

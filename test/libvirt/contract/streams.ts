@@ -13,13 +13,15 @@ const bytes = 5_000_000 // neither a multiple of the stream's packets nor of a p
 const digest = (data: Uint8Array): string => createHash('sha256').update(data).digest('hex')
 
 export function streamContract(bench: Bench): void {
+  // What a target cannot do is no skipped test: there is nothing to hold.
+  if (!bench.capabilities.streams) return
   const createVolume = async (pool: StoragePool): Promise<StorageVolume> => {
     const xml = `<volume><name>s.raw</name><capacity unit='bytes'>${bytes}</capacity><target><format type='raw'/></target></volume>`
     return (await bench.connection.call('STORAGE_VOL_CREATE_XML', { pool, xml, flags: 0 })).vol
   }
   const whole = { offset: 0n, length: 0n, flags: 0 }
 
-  describe.skipIf(!bench.capabilities.streams)('data streams', () => {
+  describe('data streams', () => {
     test('what is uploaded is downloaded again, while calls go on', () =>
       withPool(bench, async (pool) => {
         const vol = await createVolume(pool)
