@@ -18,6 +18,7 @@ import { loadFacts } from '../inventory/load.ts'
 import { resource } from '../model/resource.ts'
 import { guardPoll } from '../queue/guard.ts'
 import { channels } from '../queue/notify.ts'
+import { overdueTasks } from '../queue/overdue.ts'
 import { cancelRequests } from '../queue/requests.ts'
 import { uncertainTasks } from '../queue/uncertain.ts'
 import { createContexts, type ContextParts } from './context.ts'
@@ -63,6 +64,9 @@ export async function startDispatcher(options: DispatcherOptions): Promise<Dispa
 /** How often what nobody can tell is looked for again; beside that, whenever a host comes up. */
 const lookAgainMs = 15_000
 
+/** How often what is ready is looked for beside all events. */
+const lookForReadyMs = 1000
+
 type Slot = { task: ClaimedTask; abort: AbortController; done: Promise<void> }
 
 class RunningDispatcher implements Dispatcher {
@@ -76,6 +80,7 @@ class RunningDispatcher implements Dispatcher {
   #lastBeat = 0
   #woken = false
   #looking = false
+  #suspects: ReadonlySet<number> = new Set()
   #pumping: Promise<void> | undefined
   #due: NodeJS.Timeout | undefined
   #found = 0
@@ -96,6 +101,7 @@ class RunningDispatcher implements Dispatcher {
     this.#every(this.#leaseMs / 3.5, () => this.#beat())
     this.#every(this.#leaseMs / 3, () => this.#takeOver())
     this.#every(lookAgainMs, () => this.#lookAgain())
+    this.#every(lookForReadyMs, () => this.#lookForReady())
     const guardPollMs = this.#options.guardPollMs ?? 5000
     if (guardPollMs > 0) this.#every(guardPollMs, () => this.#guard())
     log.info({ dispatcher: this.#id, workers: this.#workers, leaseMs: this.#leaseMs }, 'dispatcher started')
@@ -157,6 +163,7 @@ class RunningDispatcher implements Dispatcher {
 
   /** Records ends and takes tasks until there is neither an end to record nor anything to take. */
   async #pump(): Promise<void> {
+    this.#suspects = new Set()
     while (this.#woken || this.#ends.length > 0) {
       this.#woken = false
       const ends = this.#ends
@@ -273,6 +280,29 @@ class RunningDispatcher implements Dispatcher {
     } finally {
       this.#looking = false
     }
+  }
+
+  /**
+   * What is ready beside a free slot, and still so a second later with nothing having woken us, was missed by every event: taken, and
+   * told loudly. Without notifications this is how other processes' submissions are found at all.
+   */
+  async #lookForReady(): Promise<void> {
+    const suspected = this.#suspects
+    this.#suspects = new Set()
+    if (this.#stopping || this.#pumping || this.#slots.size >= this.#workers) return
+    const overdue = await overdueTasks(this.#options.database, lookForReadyMs)
+    if (this.#pumping) return
+    if (this.#listening) {
+      this.#suspects = new Set(overdue)
+      const missed = overdue.filter((task) => suspected.has(task))
+      if (missed.length === 0) return
+      this.#found += missed.length
+      this.#options.log.error(
+        { tasks: missed },
+        'guard poll: tasks were ready beside a free slot, and no event had told'
+      )
+    } else if (overdue.length === 0) return
+    this.wake()
   }
 
   async #guard(): Promise<void> {
