@@ -285,15 +285,19 @@ begin
   foreach freed in array coalesce(p_keys, '{}') loop
     for candidate in select c.task from queue.cost c where c.queued and c.key = freed order by c.rank, c.position, c.task loop
       exit when freed = any (full_keys);
+      -- More than there ever is: it waits for the cap to be raised, and keeps nobody from what is left.
+      continue when exists (
+        select from queue.cost c join queue.cap k on k.key = c.key where c.task = candidate and c.units > k.cap and k.cap > 0);
       select c.key into lacking from queue.cost c
         where c.task = candidate and (c.key = any (full_keys) or c.units > queue.room(c.key)) order by c.key limit 1;
       if found then
         full_keys := full_keys || lacking;
         continue;
       end if;
-      -- Held, or put behind a child, since it queued: it does not take part until that has passed.
-      continue when not exists (
-        select from queue.wait where task = candidate and unmet = 0 and barred = 1 and doomed_by is null);
+      -- Held, or put behind a child, since it queued: it does not take part until that has passed. Who has its row is about to
+      -- end or to place it, may be waiting for our lock, and asks again (make_ready, give_back) when that is done.
+      perform from queue.wait where task = candidate and unmet = 0 and barred = 1 and doomed_by is null for update skip locked;
+      continue when not found;
       update queue.cost set granted = true, queued = false where task = candidate;
       delete from queue.parked where task = candidate and key = 'limit';
       with clear as (

@@ -306,7 +306,8 @@ begin
     on conflict (parent) do update set open = family.open + excluded.open;
   perform queue.give_back(array[p_task]);
   perform queue.recount(ids || moved || back);
-  made := queue.make_ready(ids || moved || back);
+  -- The others as well: whoever granted units passed over those whose rows we hold.
+  made := queue.make_ready(ids || moved || back || others);
   if cardinality(refused) = n then
     made := made + queue.resume_parents(array[p_task]);
   end if;

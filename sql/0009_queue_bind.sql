@@ -73,7 +73,8 @@ begin
     insert into queue.prerequisite (task, prerequisite, needs, derived)
     select o, p_task, 'ended', true from unnest(behind_us) as o on conflict do nothing;
     perform queue.recount(behind_us);
-    if queue.make_ready(behind_us) > 0 then
+    -- The others as well: whoever granted units passed over those whose rows we hold.
+    if queue.make_ready(others) > 0 then
       perform queue.wake();
     end if;
     answer := 'started';
@@ -100,7 +101,10 @@ begin
   insert into queue.prerequisite (task, prerequisite, needs, derived)
   select p_task, b, 'ended', true from unnest(blockers) as b on conflict do nothing;
   perform queue.recount(array[p_task] || behind_us);
-  perform queue.make_ready(behind_us);
+  -- What has started and was ready is so again, and what is limited asks again.
+  if queue.make_ready(others) > 0 then
+    perform queue.wake();
+  end if;
   perform queue.tell(p_changed => array[p_task]);
   answer := 'waiting';
   waits_for := blockers;

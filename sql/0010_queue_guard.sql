@@ -10,6 +10,14 @@ create table queue.guard_find (
 );
 grant select on queue.guard_find to taskomatic_client;
 
+-- Counted for good, and told in the task's own log.
+create function queue.note_find(p_kind text, p_task bigint, p_about jsonb) returns void
+  language sql set search_path = pg_catalog, pg_temp as $$
+  insert into queue.guard_find (at, kind, task, about) values (queue.now(), p_kind, p_task, p_about);
+  insert into queue.log (task, at, level, message, data)
+    values (p_task, queue.now(), 'error', 'the guard poll found it: ' || p_kind, p_about);
+$$;
+
 -- One slice of ids: runnable but not ready is moved to ready; ready but not runnable, counters that do not count, claims and places
 -- of what has ended are told. Returns where the next slice begins; null at the end.
 create function queue.audit_slice(p_from bigint, p_size integer)
@@ -43,7 +51,7 @@ begin
       select o.task, case
           when o.outcome is not null then 'ended_but_open'
           when o.waits::integer + o.is_ready::integer + o.runs::integer <> 1 then 'not_one_place'
-          when o.waits and o.is_runnable and o.position is not null and o.barred = 0 then 'missed'
+          when o.waits and o.is_runnable and o.position is not null and o.barred = 0 and o.doomed_by is null then 'missed'
           when o.is_ready and not o.is_runnable then 'ready_but_not_runnable'
           when o.waits and (o.unmet <> o.really_unmet or o.barred <> o.really_barred) then 'miscounted'
         end as kind, to_jsonb(o) as about
@@ -51,7 +59,7 @@ begin
       -- What has ended since the slice was taken has no place any more: that is no find.
       where (o.outcome is not null and (o.waits or o.is_ready or o.runs)) or (o.outcome is null and (
         o.waits::integer + o.is_ready::integer + o.runs::integer <> 1
-        or (o.waits and o.is_runnable and o.position is not null and o.barred = 0)
+        or (o.waits and o.is_runnable and o.position is not null and o.barred = 0 and o.doomed_by is null)
         or (o.is_ready and not o.is_runnable)
         or (o.waits and (o.unmet <> o.really_unmet or o.barred <> o.really_barred))))
     loop
@@ -70,10 +78,7 @@ begin
       perform queue.wake();
     end if;
   end if;
-  insert into queue.guard_find (at, kind, task, about)
-    select queue.now(), f.kind, f.task, f.about from jsonb_to_recordset(finds) as f(task bigint, kind text, about jsonb);
-  perform queue.note(f.task, 'the guard poll found it: ' || f.kind, f.about, 'error')
-    from jsonb_to_recordset(finds) as f(task bigint, kind text, about jsonb);
+  perform queue.note_find(f.kind, f.task, f.about) from jsonb_to_recordset(finds) as f(task bigint, kind text, about jsonb);
   return query select next_task, f.kind, f.task, f.about from jsonb_to_recordset(finds) as f(task bigint, kind text, about jsonb);
   if jsonb_array_length(finds) = 0 then
     return next;
@@ -86,11 +91,11 @@ create function queue.guard_poll(p_size integer default 5000) returns table (kin
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column
 declare
-  t constant timestamptz := queue.now();
   from_task bigint;
   found_row record;
   next_from bigint := 0;
-  made integer;
+  parked bigint[];
+  lost bigint[];
 begin
   perform queue.add_partitions();
   -- Whoever comes second looks elsewhere next time.
@@ -113,23 +118,28 @@ begin
   loop
     kind := 'claim_of_ended'; about := '{}';
     delete from queue.claim c where c.task = guard_poll.task;
+    perform queue.note_find(kind, task, about);
     return next;
   end loop;
-  -- Parked for units that are there: nothing would wake it any more.
-  if exists (select from queue.cost where queued) then
+  -- Parked for units that are there, or queued for none: nothing would wake it any more.
+  if exists (select from queue.parked where key = 'limit') then
     perform from queue.limit_lock for update;
-    for task in
-      select distinct c.task from queue.cost c join queue.wait w on w.task = c.task and w.unmet = 0 and w.barred = 1
-      where c.queued and not exists (select from queue.cost k where k.task = c.task and k.units > queue.room(k.key))
-    loop
-      kind := 'parked_beside_free_units'; about := '{}';
-      return next;
-    end loop;
-    if kind = 'parked_beside_free_units' then
-      made := queue.grant_units(array(select distinct key from queue.cost where queued));
-      if made > 0 then
-        perform queue.wake();
-      end if;
+    parked := array(
+      select w.task from queue.wait w join queue.parked p on p.task = w.task and p.key = 'limit'
+      where w.unmet = 0 and w.barred = 1 and w.doomed_by is null);
+    lost := array(
+      select w.task from queue.wait w where w.task in (
+        select c.task from queue.cost c where c.task = any (parked) and not c.queued and not c.granted)
+      for update skip locked);
+    update queue.cost set queued = true where task = any (lost);
+    -- Who is granted something now was forgotten; who stands behind one that needs more than there is, was not.
+    if queue.grant_units(array(select distinct key from queue.cost where task = any (parked))) > 0 then
+      for task in select r.task from queue.ready r where r.task = any (parked) order by 1 loop
+        kind := 'parked_beside_free_units'; about := '{}';
+        perform queue.note_find(kind, task, about);
+        return next;
+      end loop;
+      perform queue.wake();
     end if;
   end if;
   -- A parent that awaits children although all have ended.
@@ -141,6 +151,7 @@ begin
     kind := 'missed'; about := '{"awaiting": "children"}';
     perform queue.resume_parents(array[task]);
     perform queue.wake();
+    perform queue.note_find(kind, task, about);
     return next;
   end loop;
 end
