@@ -382,7 +382,8 @@ begin
     cross join lateral jsonb_to_recordset(s.value -> 'disks') as k (target text, kind text, source text)
     where k.source is not null
       -- Most sights change nothing here, and a row that is not written need not be cleaned away.
-      and (o.vm is null or o.state = 'absent' or o.observed -> 'disks' is distinct from s.value -> 'disks')
+      -- `absent` lost its rows; so may `unknown` have, being what an attempt makes of `absent` when it is bound to the host.
+      and (o.vm is null or o.state in ('absent', 'unknown') or o.observed -> 'disks' is distinct from s.value -> 'disks')
     on conflict on constraint disk_pkey do update set kind = excluded.kind, source = excluded.source
   )
   select

@@ -37,6 +37,10 @@ test('a pool is made on every host, shared, and VMs are created, started, moved,
     const uuid = [...engine.fleet.host(to).domains.values()].find((domain) => domain.name === 'web1')?.uuid ?? ''
     const [[, facts] = []] = await loadFacts(engine.database, [resource.vm(uuid)])
     expect(facts).toMatchObject({ power: 'running', home: to, activeOn: to })
+    // Wherever it went, and on its way back as well, its disk is known to be in use.
+    const [[, volume] = []] = await loadFacts(engine.database, [resource.volume('nfs1', 'web1.qcow2')])
+    expect(volume).toMatchObject({ usedBy: [uuid] })
+    await expect(engine.submit('volume.delete', { volume: 'nfs1/web1.qcow2' })).rejects.toThrow(/web1/)
   }
   await ended('vm.stop', { vm: 'web1' })
   await ended('vm.delete', { vm: 'web1', volumes: true })
