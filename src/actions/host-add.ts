@@ -24,7 +24,7 @@ const uri = (description: string, pattern: string, rule: string) =>
   Type.String({ description, minLength: 1, maxLength: 1024, pattern, 'x-rule': rule })
 
 const libvirtUri =
-  '^[a-z]+(\\+[a-z]+)?://[^\\s\\x00-\\x1f@]*$|^[a-z]+(\\+[a-z]+)?://[^\\s\\x00-\\x1f@:/]+@[^\\s\\x00-\\x1f@]*$'
+  '^(qemu|test|xen|ch|lxc|bhyve|vz)(\\+[a-z]+)?://[^\\s\\x00-\\x1f@]*$|^(qemu|test|xen|ch|lxc|bhyve|vz)(\\+[a-z]+)?://[^\\s\\x00-\\x1f@:/]+@[^\\s\\x00-\\x1f@]*$'
 
 const args = Type.Object(
   {

@@ -56,11 +56,8 @@ export function parseDurationMs(text: string, what: string): number {
   return Math.round(parts.reduce((sum, [, number, unit]) => sum + Number(number) * (durationMs[unit ?? ''] ?? 0), 0))
 }
 
-export const parseSeconds = (text: string, what: string): number => {
-  const seconds = Math.ceil(parseDurationMs(text, what) / 1000)
-  if (seconds < 1) throw usage(`${what}: ${shown(text)} is shorter than a second`, 'write e.g. 90s or 5m')
-  return seconds
-}
+/** Rounded up; whether none at all makes sense is for the action to say. */
+export const parseSeconds = (text: string, what: string): number => Math.ceil(parseDurationMs(text, what) / 1000)
 
 /** `22:30` (today, or tomorrow when past), `2026-03-01T22:30`, `+2h`: as an instant in ISO form. */
 export function parseTime(text: string, what: string, now = new Date()): string {
