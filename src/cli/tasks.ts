@@ -49,10 +49,14 @@ const hostOf = (bound: unknown): string | undefined => {
   const host = fieldOf(bound, 'host')
   return typeof host === 'string' ? host : undefined
 }
-/** Placement's answer: every host, and why it was not chosen. */
+/** Placement's answer: every host, and why it was or was not chosen. */
 function considered(bound: unknown): string | undefined {
-  const hosts = fieldOf(bound, 'considered')
-  return Array.isArray(hosts) ? hosts.map((host) => JSON.stringify(host)).join('\n') : undefined
+  const placement = fieldOf(bound, 'considered')
+  const hosts = fieldOf(placement, 'hosts')
+  if (!Array.isArray(hosts)) return undefined
+  const more = Number(fieldOf(placement, 'more') ?? 0)
+  const lines = hosts.map((host) => `${String(fieldOf(host, 'host'))}: ${String(fieldOf(host, 'why'))}`)
+  return [...lines, ...(more > 0 ? [`and ${more} more`] : [])].join('\n')
 }
 
 export const taskSheet = (task: TaskView): string =>
