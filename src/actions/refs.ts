@@ -18,7 +18,7 @@ export const VmRef = ref(
   'vm',
   `^${plain}(@[a-z0-9][a-z0-9.-]*)?$`,
   127,
-  'a VM is written NAME, NAME@HOST or as its UUID',
+  'written as NAME, NAME@HOST or UUID',
   'VM: NAME, NAME@HOST or UUID'
 )
 export const HostRef = ref(
@@ -39,7 +39,7 @@ export const VolumeRef = ref(
   'volume',
   `^${plain}(/${plain})?/[A-Za-z0-9][A-Za-z0-9._+-]*$`,
   255,
-  'a volume is written STORE/NAME, e.g. nfs1/web1.qcow2 or h1/default/web1.qcow2',
+  'written as STORE/NAME, e.g. nfs1/web1.qcow2 or h1/default/web1.qcow2',
   'Volume: STORE/NAME'
 )
 

@@ -60,7 +60,7 @@ const nic = Type.Object(
         description: 'MAC address; default a new one',
         maxLength: 17,
         pattern: '^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$',
-        'x-rule': 'a MAC address of one card is written like 52:54:00:12:34:56, in lower case'
+        'x-rule': 'the MAC address of one card, like 52:54:00:12:34:56, in lower case'
       })
     )
   },
@@ -98,7 +98,7 @@ export const vmCreateArgs = Type.Object(
         description: 'UUID of the VM; default a new one',
         maxLength: 36,
         pattern: '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$',
-        'x-rule': 'a UUID is written like 123e4567-e89b-42d3-a456-426614174000'
+        'x-rule': 'a UUID, like 123e4567-e89b-42d3-a456-426614174000'
       })
     )
   },
