@@ -119,7 +119,9 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       }
     })
     // Before it listens: a port that is taken must not leave its feeds running.
-    stops.push(async () => void (await api.close()))
+    stops.push(async () => {
+      await api.close()
+    })
     const server = await listen(api, { host: options.address ?? '127.0.0.1', port: options.port ?? DEFAULT_PORT })
     stops.push(() => server.stop())
     await leaveNote(stateDirectory, { url: server.url, pid: process.pid }, stops)

@@ -18,7 +18,7 @@ export type GuardFind = {
   about: JsonObject
 }
 
-export const GUARD_SLICE = 5_000
+const GUARD_SLICE = 5_000
 
 /** Looks at the next slice of open tasks, and at what can only be seen as a whole. Call it every few seconds. */
 export async function guardPoll(db: Database, options: { size?: number } = {}): Promise<{ found: GuardFind[] }> {
@@ -28,7 +28,7 @@ export async function guardPoll(db: Database, options: { size?: number } = {}): 
 }
 
 /** One slice from an id on; `next` is null at the end. For walking the whole queue at once. */
-export async function auditSlice(
+async function auditSlice(
   db: Sql,
   options: { from: number; size?: number }
 ): Promise<{ next: number | null; found: GuardFind[] }> {

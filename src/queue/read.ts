@@ -60,7 +60,7 @@ export type TaskFilter = {
   text?: string
 }
 
-export const LONGEST_PAGE = 1_000
+const LONGEST_PAGE = 1_000
 
 /**
  * Newest first. `after` is the `next` of the page before; `next` is null on the last page. Default limit 100, at most 1,000.

@@ -7,7 +7,7 @@ import type { Claim, NewTask, Submission } from './task.ts'
 
 export type { Submission } from './task.ts'
 
-export const MAX_TASKS_A_SUBMISSION = 100_000
+const MAX_TASKS_A_SUBMISSION = 100_000
 const LONGEST_NAME = 1_000
 
 /** Makes names claimable. In a transaction of its own, before the one that locks them: two that make the same one would else wait. */

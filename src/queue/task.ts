@@ -5,7 +5,6 @@ import type { Json, JsonObject } from '../db/json.ts'
 import type { EndState, TaskState, UndoState } from './state.ts'
 
 export type { Json, JsonObject } from '../db/json.ts'
-export type JsonValue = Json
 
 export type ClaimMode = 'shared' | 'exclusive'
 
@@ -101,4 +100,4 @@ export type Task = {
   cancelRequested: { by: string; reason: string | null; at: Date } | null
 }
 
-export type TaskEnd = { state: EndState; result: Json; error: TaskError | null }
+type TaskEnd = { state: EndState; result: Json; error: TaskError | null }

@@ -147,5 +147,3 @@ export async function findCircle(db: Sql): Promise<number[] | null> {
   }
   return null
 }
-
-export { ms }

@@ -8,7 +8,7 @@ import { auditAll } from '../../src/queue/guard.ts'
 import { getTask } from '../../src/queue/read.ts'
 import { freshDatabase } from '../support/postgres.ts'
 import type { FreshDatabase } from '../support/postgres.ts'
-import { emptied, submitOne, Worker } from './support.ts'
+import { emptied, submitOne, type Worker } from './support.ts'
 
 let fresh: FreshDatabase
 let submitter: pg.Client
@@ -61,25 +61,22 @@ class Side {
     const step = this.#steps.shift()
     if (!step) return
     this.#pid ??= ((await this.client.query('select pg_backend_pid() as pid')).rows[0] as { pid: number }).pid
-    let done = false
+    const going = { done: false }
     this.#pending = step(this.client).finally(() => {
-      done = true
+      going.done = true
     })
-    while (!done && !(await this.#isBlocked())) await new Promise((resolve) => setImmediate(resolve))
-    if (done) await this.#pending
+    while (!going.done && !(await this.#isBlocked())) await new Promise((resolve) => setImmediate(resolve))
+    if (going.done) await this.#pending
   }
 
+  /** Goes on to its end; while it waits for the other side, that one goes on. */
   async finish(other: Side): Promise<void> {
     while (this.#steps.length > 0 || this.#pending) {
-      if (this.#pending && (await this.#isBlocked())) await other.turn()
-      else {
+      if (await this.#isBlocked()) await other.turn()
+      else await this.turn()
+      if (this.#steps.length === 0 && !(await this.#isBlocked())) {
         await this.#pending
-        this.#pending = undefined
-        await this.turn()
-        if (this.#steps.length === 0 && !(await this.#isBlocked())) {
-          await this.#pending
-          this.#pending = undefined
-        }
+        return
       }
     }
   }

@@ -13,7 +13,7 @@ import { submitAll } from './support.ts'
 import type { TaskSketch } from './support.ts'
 
 /** mulberry32: small, seeded, good enough. */
-export function randomFrom(seed: number): () => number {
+function randomFrom(seed: number): () => number {
   let state = seed >>> 0
   return () => {
     state = (state + 0x6d2b79f5) >>> 0

@@ -32,7 +32,7 @@ export async function freshDatabase(options: { poolSize?: number } = {}): Promis
   return freshDatabaseIn(inject('postgres').adminUrl, options)
 }
 
-export async function freshDatabaseIn(clusterUrl: string, options: { poolSize?: number } = {}): Promise<FreshDatabase> {
+async function freshDatabaseIn(clusterUrl: string, options: { poolSize?: number } = {}): Promise<FreshDatabase> {
   const name = `test_${randomBytes(6).toString('hex')}`
   await administer(clusterUrl, `create database ${name} template ${TEMPLATE}`)
   const ownerUrl = `${urlFor(clusterUrl, { database: name })}&options=${encodeURIComponent(`-c role=${OWNER_ROLE}`)}`
