@@ -26,8 +26,6 @@ export type Verdict = {
 
 export type AskedEdge = { task: number; prerequisite: number; needs: 'complete' | 'ended' }
 
-const ms = (time: Date | string) => (time instanceof Date ? time : new Date(time)).getTime()
-
 export async function judge(db: Sql, asked: readonly AskedEdge[]): Promise<Verdict> {
   // Microseconds matter: milliseconds of pg's Date would round an end behind the start that followed it.
   const rows = await db.query<Row>(

@@ -124,13 +124,3 @@ export async function emptied(fresh: FreshDatabase): Promise<Worker> {
   await owner.stop()
   return Worker.start(fresh.database)
 }
-
-/** Resolves when one of the sessions named waits for a lock: how tests know that a statement is stuck, without sleeping. */
-export async function untilBlocked(watcher: Database, pid: number): Promise<void> {
-  for (;;) {
-    const [row] = await watcher.query<{ blocked: boolean }>('select cardinality(pg_blocking_pids($1)) > 0 as blocked', [
-      pid
-    ])
-    if (row?.blocked) return
-  }
-}
