@@ -19,19 +19,20 @@ export type ContextParts = {
 
 export function createContexts(parts: ContextParts & { database: Database; log: Logger }) {
   const { database, log } = parts
-  const background = (work: Promise<unknown>, task: number) => {
-    work.catch((error: unknown) => log.warn({ err: error, task }, 'a note on a task was not kept'))
-  }
-
   function contextFor(task: ClaimedTask, state: FleetState, boundHost: string | null, signal: AbortSignal) {
     let step: string | undefined
+    const { id, attempt } = task
+    // Nobody waits for what is written; one after another, so that it is read in the order in which it was said.
+    let written: Promise<unknown> = Promise.resolve()
+    const write = (work: () => Promise<unknown>) => {
+      written = written
+        .then(work)
+        .catch((error: unknown) => log.warn({ err: error, task: id }, 'a note on a task was not kept'))
+    }
     const note: ActionContext['log'] = (level, message, data) =>
-      background(
-        appendLog(database, { task: task.id, attempt: task.attempt, level, message, ...(data ? { data } : {}) }),
-        task.id
-      )
+      write(() => appendLog(database, { task: id, attempt, level, message, ...(data ? { data } : {}) }))
     const context: ActionContext = {
-      task: { id: task.id, attempt: task.attempt, action: task.action, title: task.title, by: task.by },
+      task: { id, attempt, action: task.action, title: task.title, by: task.by },
       instance: parts.instance,
       state,
       boundHost,
@@ -44,8 +45,7 @@ export function createContexts(parts: ContextParts & { database: Database; log: 
         step = name
         note('info', name)
       },
-      progress: (progress) =>
-        background(setProgress(database, { task: task.id, attempt: task.attempt, progress }), task.id),
+      progress: (progress) => write(() => setProgress(database, { task: id, attempt, progress })),
       children: null
     }
     return { context, step: () => step }
