@@ -27,7 +27,6 @@ export const PHASES = {
 
 export type Phase = keyof typeof PHASES
 export type EndState = (typeof PHASES.ended)[number]
-type OpenState = Exclude<TaskState, EndState>
 
 const PHASE_BY_STATE = new Map<TaskState, Phase>(
   (Object.keys(PHASES) as Phase[]).flatMap((phase) => PHASES[phase].map((state) => [state, phase] as const))

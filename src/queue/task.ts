@@ -2,7 +2,7 @@
 // is in args, facts and results, is other layers' business.
 
 import type { Json, JsonObject } from '../db/json.ts'
-import type { EndState, TaskState, UndoState } from './state.ts'
+import type { TaskState, UndoState } from './state.ts'
 
 export type { Json, JsonObject } from '../db/json.ts'
 
@@ -99,5 +99,3 @@ export type Task = {
   progress: Progress | null
   cancelRequested: { by: string; reason: string | null; at: Date } | null
 }
-
-type TaskEnd = { state: EndState; result: Json; error: TaskError | null }
