@@ -268,6 +268,11 @@ begin
     update queue.cost set granted = false, queued = false where task = any (p_tasks) and (granted or queued) returning key
   )
   select array_agg(distinct key) into keys from freed;
+  -- Who no longer queues is not parked for it.
+  with aside as (
+    delete from queue.parked where task = any (p_tasks) and key = 'limit' returning task
+  )
+  update queue.wait w set barred = barred - 1 from aside where w.task = aside.task;
   return queue.grant_units(keys);
 end
 $$;
@@ -296,7 +301,8 @@ begin
       end if;
       -- Held, or put behind a child, since it queued: it does not take part until that has passed. Who has its row is about to
       -- end or to place it, may be waiting for our lock, and asks again (make_ready, give_back) when that is done.
-      perform from queue.wait where task = candidate and unmet = 0 and barred = 1 and doomed_by is null for update skip locked;
+      perform from queue.wait
+        where task = candidate and unmet = 0 and barred = 1 and doomed_by is null and position is not null for update skip locked;
       continue when not found;
       update queue.cost set granted = true, queued = false where task = candidate;
       delete from queue.parked where task = candidate and key = 'limit';

@@ -283,7 +283,8 @@ begin
     update queue.claim set position = null where task = any (leaving);
     update queue.wait set position = null where task = any (leaving);
     perform queue.recount(affected);
-    if queue.make_ready(affected) > 0 then
+    -- Without a place they queue for no units either: they ask when they have a new one.
+    if queue.make_ready(affected) + queue.give_back(leaving) > 0 then
       perform queue.wake();
     end if;
   end if;

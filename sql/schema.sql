@@ -1238,6 +1238,11 @@ begin
     update queue.cost set granted = false, queued = false where task = any (p_tasks) and (granted or queued) returning key
   )
   select array_agg(distinct key) into keys from freed;
+  -- Who no longer queues is not parked for it.
+  with aside as (
+    delete from queue.parked where task = any (p_tasks) and key = 'limit' returning task
+  )
+  update queue.wait w set barred = barred - 1 from aside where w.task = aside.task;
   return queue.grant_units(keys);
 end
 $$;
@@ -1271,7 +1276,8 @@ begin
       end if;
       -- Held, or put behind a child, since it queued: it does not take part until that has passed. Who has its row is about to
       -- end or to place it, may be waiting for our lock, and asks again (make_ready, give_back) when that is done.
-      perform from queue.wait where task = candidate and unmet = 0 and barred = 1 and doomed_by is null for update skip locked;
+      perform from queue.wait
+        where task = candidate and unmet = 0 and barred = 1 and doomed_by is null and position is not null for update skip locked;
       continue when not found;
       update queue.cost set granted = true, queued = false where task = candidate;
       delete from queue.parked where task = candidate and key = 'limit';
@@ -1422,7 +1428,8 @@ begin
     update queue.claim set position = null where task = any (leaving);
     update queue.wait set position = null where task = any (leaving);
     perform queue.recount(affected);
-    if queue.make_ready(affected) > 0 then
+    -- Without a place they queue for no units either: they ask when they have a new one.
+    if queue.make_ready(affected) + queue.give_back(leaving) > 0 then
       perform queue.wake();
     end if;
   end if;
