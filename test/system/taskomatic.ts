@@ -93,7 +93,7 @@ export class Taskomatic {
   /** One command; its exit code is an answer. */
   async cli(...words: string[]): Promise<Ending> {
     const { command, args } = this.#enter(program, words)
-    return outcome(command, args, { env: this.#env(), timeoutMs: 120_000 })
+    return outcome(command, args, { env: this.#env(), timeoutMs: 170_000 })
   }
 
   /** One command that must succeed, printing JSON. @throws Error with all that it said otherwise */
