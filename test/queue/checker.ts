@@ -1,7 +1,9 @@
-// Judges a run of the queue from what was recorded of it: claims, times of attempts and ends, edges that were asked for, parents.
-// It shares nothing with the queue but the names of these columns: no view, no function, no module of src/queue.
+// Judges a run of the queue from what the queue recorded of it: claims, times of attempts and ends, edges that were asked for,
+// parents. order-checker.ts judges from what the workers saw. It shares nothing with the queue but the names of these columns: no view, no function, no module of src/queue.
 
 import type { Sql } from '../../src/db/open.ts'
+
+export { findCircle } from './order-checker.ts'
 
 type Row = {
   id: number
@@ -111,37 +113,4 @@ function early(lives: readonly Life[], asked: readonly AskedEdge[]): string[] {
     }
   }
   return found
-}
-
-/** One look at who waits for whom, in one snapshot; a circle if there is one. */
-export async function findCircle(db: Sql): Promise<number[] | null> {
-  const edges = await db.query<{ a: number; b: number }>(
-    `select p.task as a, p.prerequisite as b from queue.prerequisite p
-       join queue.task t on t.id = p.task and t.outcome is null
-       join queue.task q on q.id = p.prerequisite and q.outcome is null
-     union all
-     select c.parent, c.id from queue.task c where c.parent is not null and c.outcome is null`
-  )
-  const next = new Map<number, number[]>()
-  for (const { a, b } of edges) next.set(a, [...(next.get(a) ?? []), b])
-  const done = new Set<number>()
-  const path: number[] = []
-  const visit = (node: number): number[] | null => {
-    if (done.has(node)) return null
-    const at = path.indexOf(node)
-    if (at >= 0) return path.slice(at)
-    path.push(node)
-    for (const other of next.get(node) ?? []) {
-      const circle = visit(other)
-      if (circle) return circle
-    }
-    path.pop()
-    done.add(node)
-    return null
-  }
-  for (const node of next.keys()) {
-    const circle = visit(node)
-    if (circle) return circle
-  }
-  return null
 }

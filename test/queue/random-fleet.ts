@@ -1,27 +1,19 @@
 // A random crowd at the queue: clients that submit, cancel, hold, release and retry, and dispatchers that run faked actions of
-// random length, some of which expand or decide late where they run. Whether the queue kept its promises is judged by checker.ts.
+// random length, some of which expand or decide late where they run. Whether the queue kept its promises is judged by order-checker.ts.
 
 import { setTimeout as sleep } from 'node:timers/promises'
+import { DatabaseError } from '../../src/db/error.ts'
 import type { Database } from '../../src/db/open.ts'
 import { bind, expand, registerDispatcher, settle, unpark } from '../../src/queue/dispatch.ts'
 import type { ClaimedTask, End } from '../../src/queue/dispatch.ts'
 import { QueueError } from '../../src/queue/error.ts'
 import { cancel, cancelRequests, hold, release, retry } from '../../src/queue/requests.ts'
-import type { Claim, JsonObject, NewTask } from '../../src/queue/task.ts'
-import type { AskedEdge } from './checker.ts'
-import { submitAll } from './support.ts'
+import type { NewTask } from '../../src/queue/task.ts'
+import type { Submitted } from '../../src/queue/submit.ts'
+import { Dice } from './dice.ts'
+import type { Edge, Stint } from './order-checker.ts'
+import { claim, submitAll, task as newTask } from './support.ts'
 import type { TaskSketch } from './support.ts'
-
-/** mulberry32: small, seeded, good enough. */
-function randomFrom(seed: number): () => number {
-  let state = seed >>> 0
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4294967296
-  }
-}
 
 export type Crowd = {
   db: Database
@@ -34,35 +26,57 @@ export type Crowd = {
   longestMs: number
   /** Give up then, whatever is left. */
   deadlineMs: number
-  complex?: boolean
-  requests?: boolean
   onError: (error: unknown) => void
 }
 
-type Fate = { ms: number; end: 'complete' | 'failed' | 'retry' | 'park'; children?: JsonObject[]; late?: string }
+type Fate = {
+  /** As submitted, for whoever writes down what was held. */
+  claims: string[]
+  ms: number
+  end: 'complete' | 'failed' | 'retry' | 'park'
+  children?: Fate[]
+  /** A claim that it finds out about only when it is about to run. */
+  late?: string
+}
+
+/** An end, without whose it is. */
+type Said =
+  Extract<End, { outcome: keyof typeof OUTCOMES }> extends infer E
+    ? E extends End
+      ? Omit<E, 'task' | 'attempt'>
+      : never
+    : never
+
+const OUTCOMES = {
+  complete: 'complete',
+  failed: 'failed',
+  cancelled: 'cancelled',
+  retry: 'again',
+  park: 'again'
+} as const
 
 const PLACES = 3
 
 export class RandomFleet {
-  readonly asked: AskedEdge[] = []
+  readonly asked: Edge[] = []
+  readonly stints: Stint[] = []
+  readonly broughtBack = new Set<number>()
+  refusedChildren = 0
+  refusedBindings = 0
+  conflicts = 0
   readonly #crowd: Crowd
-  readonly #random: () => number
   readonly #stored: number[] = []
   readonly #held = new Set<number>()
+  /** What a client might want to bring back. */
+  readonly #endedBadly: number[] = []
   #submitting = true
-  /** One bell for all dispatchers, as in one process: rung by submissions and ends. */
+  /** One bell for all dispatchers, rung by submissions; each hears its own workers itself, and of the others' ends when it looks again. */
   #bell = Promise.withResolvers<void>()
   readonly #giveUpAt: number
-  #refusedChildren = 0
 
   constructor(crowd: Crowd) {
     this.#crowd = crowd
-    this.#random = randomFrom(crowd.seed)
     this.#giveUpAt = performance.now() + crowd.deadlineMs
-  }
-
-  get refusedChildren(): number {
-    return this.#refusedChildren
   }
 
   /** Resolves when every operation was made and every task has ended. */
@@ -81,21 +95,14 @@ export class RandomFleet {
     bell.resolve()
   }
 
-  #below(n: number): number {
-    return Math.floor(this.#random() * n)
-  }
-
-  #pick<T>(from: readonly T[]): T | undefined {
-    return from[this.#below(from.length)]
-  }
-
   async #submit(index: number): Promise<void> {
-    const { db, operations, submitters, requests, onError } = this.#crowd
+    const { db, seed, operations, submitters, onError } = this.#crowd
+    const dice = new Dice(seed * 1000 + index)
     const mine = Math.ceil((operations - index) / submitters)
     for (let n = 0; n < mine; n++) {
       try {
-        if (requests && this.#random() < 0.2 && this.#stored.length > 0) await this.#request(db)
-        else await this.#submitSome(db)
+        if (this.#stored.length > 0 && dice.chance(0.15)) await this.#request(db, dice)
+        else await this.#submitSome(db, dice)
       } catch (error) {
         if (!(error instanceof QueueError)) onError(error)
       }
@@ -103,79 +110,98 @@ export class RandomFleet {
     }
   }
 
-  async #submitSome(db: Database): Promise<void> {
-    const size = this.#random() < 0.7 ? 1 : 2 + this.#below(4)
-    const sketches = Array.from({ length: size }, (_, at) => this.#sketch(at))
-    const { tasks } = await submitAll(db, sketches, size > 1 ? { plan: { onFailure: 'stop' } } : {})
+  async #submitSome(db: Database, dice: Dice): Promise<void> {
+    const size = dice.chance(0.7) ? 1 : 2 + dice.below(4)
+    const sketches = Array.from({ length: size }, (_, at) => this.#sketch(at, dice))
+    const { tasks } = await this.#submitAgain(db, sketches, size > 1 ? { plan: { onFailure: 'stop' } } : {})
     for (const [at, sketch] of sketches.entries()) {
       for (const { task, needs } of sketch.after ?? []) {
         const prerequisite = typeof task === 'number' ? task : tasks[task.index]
-        this.asked.push({ task: tasks[at]!, prerequisite: prerequisite!, needs })
+        this.asked.push({ task: tasks[at]!, prerequisite: prerequisite!, needs, derived: false })
       }
     }
     for (const [at, sketch] of sketches.entries()) if (sketch.hold) this.#held.add(tasks[at]!)
     this.#stored.push(...tasks)
   }
 
-  async #request(db: Database): Promise<void> {
-    const task = this.#pick(this.#stored)!
-    const what = this.#random()
+  /** One of those that it needs may be held in the same moment: nothing was stored then, and it is asked for again. */
+  async #submitAgain(...request: Parameters<typeof submitAll>): Promise<Submitted> {
+    for (;;) {
+      try {
+        return await submitAll(...request)
+      } catch (error) {
+        if (!(error instanceof DatabaseError && error.sqlState === '40001')) throw error
+        this.conflicts += 1
+      }
+    }
+  }
+
+  async #request(db: Database, dice: Dice): Promise<void> {
+    const what = dice.next()
+    const from = what < 0.85 || this.#endedBadly.length === 0 ? this.#stored : this.#endedBadly
+    const task = dice.pick(dice.chance(0.7) ? from.slice(-40) : from)!
     const by = 'crowd'
-    if (what < 0.5) await cancel(db, { task, by })
-    else if (what < 0.7) {
+    if (what < 0.5) {
+      if ((await cancel(db, { task, by })) === 'cancelled') this.#endedBadly.push(task)
+    } else if (what < 0.7) {
       await hold(db, { task, by, reason: 'crowd' })
       this.#held.add(task)
     } else if (what < 0.85) {
-      await release(db, { task: this.#pick([...this.#held]) ?? task, by })
-    } else await retry(db, { task, by, withDependants: this.#random() < 0.5 })
+      await release(db, { task: dice.pick([...this.#held]) ?? task, by })
+    } else {
+      const back = await retry(db, { task, by, withDependants: dice.chance(0.5) })
+      for (const one of back) this.broughtBack.add(one)
+    }
   }
 
-  #claims(): string[] {
+  #claims(dice: Dice): string[] {
     const { things } = this.#crowd
     const claims = new Map<string, string>()
-    for (let n = 1 + this.#below(2); n > 0; n--) {
-      const thing = `vm/${this.#below(things)}`
-      claims.set(thing, (this.#random() < 0.4 ? '~' : '') + thing)
+    for (let n = 1 + dice.below(2); n > 0; n--) {
+      const thing = `vm/${dice.below(things)}`
+      claims.set(thing, (dice.next() < 0.4 ? '~' : '') + thing)
     }
-    if (this.#random() < 0.4) {
-      const place = `host/${this.#below(PLACES)}`
-      claims.set(place, (this.#random() < 0.97 ? '~' : '') + place)
+    if (dice.next() < 0.4) {
+      const place = `host/${dice.below(PLACES)}`
+      claims.set(place, (dice.next() < 0.97 ? '~' : '') + place)
     }
     return [...claims.values()]
   }
 
-  #fate(): Fate {
-    const end = this.#random()
+  #fate(dice: Dice): Fate {
+    const end = dice.next()
     return {
-      ms: this.#below(this.#crowd.longestMs),
+      claims: [],
+      ms: dice.below(this.#crowd.longestMs),
       end: end < 0.8 ? 'complete' : end < 0.9 ? 'failed' : end < 0.95 ? 'retry' : 'park'
     }
   }
 
-  #sketch(at: number): TaskSketch {
-    const fate = this.#fate()
-    const sketch: TaskSketch = { claims: this.#claims(), priority: this.#below(3) - 1 }
+  #sketch(at: number, dice: Dice): TaskSketch {
+    const fate = this.#fate(dice)
+    const sketch: TaskSketch = { claims: this.#claims(dice), priority: dice.below(3) - 1 }
     const after: { task: number | { index: number }; needs: 'complete' | 'ended' }[] = []
-    const needs = () => (this.#random() < 0.5 ? ('complete' as const) : ('ended' as const))
-    if (at > 0 && this.#random() < 0.5) after.push({ task: { index: this.#below(at) }, needs: needs() })
-    const earlier = this.#pick(this.#stored.slice(-20))
-    if (earlier !== undefined && this.#random() < 0.2) after.push({ task: earlier, needs: needs() })
-    const kind = this.#random()
-    if (this.#crowd.complex && kind < 0.2) fate.children = this.#children(1)
-    // Complex tasks claim gates, not places: a late claim is never waited for in a circle then.
-    else if (this.#crowd.complex && kind < 0.4) fate.late = `~host/${this.#below(PLACES)}`
+    const needs = () => (dice.next() < 0.5 ? ('complete' as const) : ('ended' as const))
+    if (at > 0 && dice.next() < 0.5) after.push({ task: { index: dice.below(at) }, needs: needs() })
+    const earlier = dice.pick(this.#stored.slice(-20))
+    if (earlier !== undefined && dice.next() < 0.2) after.push({ task: earlier, needs: needs() })
+    const kind = dice.next()
+    if (kind < 0.2) fate.children = this.#children(1, dice)
+    // Complex tasks claim gates, not places.
+    else if (kind < 0.3) fate.late = `~host/${dice.below(PLACES)}`
+    else if (kind < 0.4) fate.late = `vm/${dice.below(this.#crowd.things)}`
     if (fate.children) sketch.claims = sketch.claims?.filter((text) => !text.startsWith('host/')) ?? []
-    if (this.#crowd.requests && this.#random() < 0.05) sketch.notBefore = new Date(Date.now() + this.#below(200))
-    if (this.#crowd.requests && this.#random() < 0.03) sketch.hold = { reason: 'crowd' }
-    return { ...sketch, after, binds: fate.late !== undefined, args: fate }
+    if (dice.next() < 0.05) sketch.notBefore = new Date(Date.now() + dice.below(200))
+    if (dice.next() < 0.03) sketch.hold = { reason: 'crowd' }
+    return { ...sketch, after, binds: fate.late !== undefined, args: { ...fate, claims: [...(sketch.claims ?? [])] } }
   }
 
-  #children(depth: number): JsonObject[] {
-    return Array.from({ length: 1 + this.#below(3) }, () => {
-      const fate = this.#fate()
-      if (depth < 2 && this.#random() < 0.2) fate.children = this.#children(depth + 1)
-      const claims = this.#claims().filter((text) => !fate.children || !text.startsWith('host/'))
-      return { claims, fate }
+  #children(depth: number, dice: Dice): Fate[] {
+    return Array.from({ length: 1 + dice.below(3) }, () => {
+      const fate = this.#fate(dice)
+      if (depth < 2 && dice.next() < 0.2) fate.children = this.#children(depth + 1, dice)
+      const claims = this.#claims(dice).filter((text) => !fate.children || !text.startsWith('host/'))
+      return { ...fate, claims }
     })
   }
 
@@ -184,21 +210,23 @@ export class RandomFleet {
     const { id: dispatcher } = await registerDispatcher(db, { name: 'crowd', leaseMs: 3_600_000 })
     let ends: End[] = []
     let running = 0
+    let own = Promise.withResolvers<void>()
     const begin = async (task: ClaimedTask) => {
       running += 1
       try {
         const end = await this.#perform(dispatcher, task)
-        if (end) ends.push({ task: task.id, attempt: task.attempt, ...end } as End)
+        if (end) ends.push({ task: task.id, attempt: task.attempt, ...end })
       } catch (error) {
         onError(error)
       } finally {
         running -= 1
-        this.#ring()
+        own.resolve()
       }
     }
     while (performance.now() < this.#giveUpAt) {
       const now = ends
       ends = []
+      own = Promise.withResolvers<void>()
       const bell = this.#bell.promise
       const answer = await settle(db, { dispatcher, ends: now, take: slots - running }).catch((error: unknown) => {
         onError(error)
@@ -212,53 +240,64 @@ export class RandomFleet {
         const [left] = await db.query<{ n: number }>('select count(*) as n from queue.place')
         if (!this.#submitting && left?.n === 0) return
       }
-      if (answer.settled.length > 0) this.#ring()
-      else await Promise.race([bell, sleep(20)])
+      if (answer.settled.length === 0) await Promise.race([own.promise, bell, sleep(20)])
     }
   }
 
-  async #perform(dispatcher: number, task: ClaimedTask): Promise<Omit<End, 'task' | 'attempt'> | undefined> {
+  async #perform(dispatcher: number, task: ClaimedTask): Promise<Said | undefined> {
     const { db } = this.#crowd
-    const fate = task.args as unknown as Fate
-    const broken = { code: 'broken', message: 'it broke' }
     const { id, attempt } = task
-    if (task.binds) {
-      const claims = await this.#finalClaims(id, fate)
+    const fate = task.args as unknown as Fate
+    let claims = fate.claims.map(claim)
+    if (fate.late !== undefined) {
+      const late = claim(fate.late)
+      claims = [...claims.filter(({ resource }) => resource !== late.resource), late]
       try {
-        const bound = await bind(db, { dispatcher, task: id, attempt, claims, bound: { place: fate.late ?? null } })
+        const bound = await bind(db, { dispatcher, task: id, attempt, claims, bound: { late: fate.late } })
+        if (bound.outcome === 'stale') throw new Error(`binding of ${id} was stale`)
         if (bound.outcome !== 'started') return undefined
       } catch (error) {
         if (!(error instanceof QueueError && error.code === 'circle')) throw error
-        return { outcome: 'failed', error: { code: error.code, message: error.message } } as End
+        this.refusedBindings += 1
+        return { outcome: 'failed', error: { code: error.code, message: error.message } }
       }
     }
-    if (fate.children && task.children === null) {
-      const children = fate.children.map(asChild)
-      const expanded = await expand(db, { dispatcher, task: id, attempt, children })
-      if (expanded === 'stale') throw new Error(`expansion of ${id} was stale`)
-      this.#refusedChildren += expanded.refused.length
-      return undefined
-    }
-    await sleep(fate.ms)
-    if ((await cancelRequests(db, dispatcher)).includes(id) && fate.ms % 2 === 0) {
-      return { outcome: 'cancelled', error: { code: 'cancelled', message: 'as asked' } } as End
-    }
-    if (fate.end === 'failed') return { outcome: 'failed', error: broken } as End
-    if (fate.end === 'retry' && attempt === 1) return { outcome: 'retry', afterMs: fate.ms, error: broken } as End
-    if (fate.end === 'park' && attempt === 1) return { outcome: 'park', reason: 'crowd', key: 'crowd' } as End
-    return { outcome: 'complete', result: null } as End
+    const stint: Stint = { task: id, began: performance.now(), ended: null, outcome: null, claims }
+    this.stints.push(stint)
+    const said = fate.children && task.children === null ? undefined : await this.#work(dispatcher, task, fate)
+    stint.ended = performance.now()
+    if (said?.outcome === 'failed' && task.parent === null) this.#endedBadly.push(id)
+    stint.outcome = said ? OUTCOMES[said.outcome] : 'expanded'
+    if (!said) await this.#expand(dispatcher, task, fate)
+    return said
   }
 
-  async #finalClaims(id: number, fate: Fate): Promise<Claim[]> {
-    const [row] = await this.#crowd.db.query<{ claims: Claim[] }>('select claims from queue.task where id = $1', [id])
-    const late = fate.late?.slice(1) ?? ''
-    return [...(row?.claims ?? []).filter(({ resource }) => resource !== late), { resource: late, mode: 'shared' }]
+  async #work(dispatcher: number, { id, attempt }: ClaimedTask, fate: Fate): Promise<Said> {
+    const error = { code: 'broken', message: 'it broke' }
+    await sleep(fate.ms)
+    if (fate.ms % 2 === 0 && (await cancelRequests(this.#crowd.db, dispatcher)).includes(id)) {
+      return { outcome: 'cancelled', error: { code: 'cancelled', message: 'as asked' } }
+    }
+    if (fate.end === 'failed') return { outcome: 'failed', error }
+    if (fate.end === 'retry' && attempt === 1) return { outcome: 'retry', afterMs: fate.ms, error }
+    if (fate.end === 'park' && attempt === 1) return { outcome: 'park', reason: 'crowd', key: 'crowd' }
+    return { outcome: 'complete', result: null }
+  }
+
+  async #expand(dispatcher: number, { id, attempt }: ClaimedTask, fate: Fate): Promise<void> {
+    const children = (fate.children ?? []).map(asChild)
+    const expanded = await expand(this.#crowd.db, { dispatcher, task: id, attempt, children })
+    if (expanded === 'stale') throw new Error(`expansion of ${id} was stale`)
+    this.refusedChildren += expanded.refused.length
   }
 }
 
-function asChild(child: JsonObject): NewTask {
-  const claims = (child['claims'] as string[]).map((text): Claim =>
-    text.startsWith('~') ? { resource: text.slice(1), mode: 'shared' } : { resource: text, mode: 'exclusive' }
-  )
-  return { action: 'thing.part', title: 'A part', args: child['fate'] as JsonObject, claims, effects: [], binds: false }
+function asChild(fate: Fate): NewTask {
+  return newTask({
+    action: 'thing.part',
+    title: 'A part',
+    args: fate,
+    claims: fate.claims,
+    binds: fate.late !== undefined
+  })
 }
