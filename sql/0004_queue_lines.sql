@@ -1,5 +1,9 @@
 -- Locks, lines and edges: what submitting, placing, expanding, binding and ending share. None of these functions may be called
 -- by a client; those that may are granted at the end of their files.
+--
+-- plan_cache_mode, on the functions that clients call and so for what they call: after five small arrays PostgreSQL would keep a
+-- plan made for ten elements, and with the 10,000 of a large plan that never ends. Where arrays stay small such plans are wanted:
+-- planning anew for each took longer than running.
 
 -- Raises what src/queue/error.ts turns into a QueueError.
 create function queue.refuse(p_code text, p_message text, p_tasks bigint[] default '{}') returns boolean
@@ -11,7 +15,7 @@ $$;
 
 -- Names that are not there yet. In a transaction of its own: a row that is not committed yet would make others wait out of order.
 create function queue.ensure_resources(p_names text[]) returns void
-  language sql security definer set search_path = pg_catalog, pg_temp as $$
+  language sql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
   insert into queue.resource (name)
   select distinct n.name collate "C" from unnest(p_names) as n(name)
   where not exists (select from queue.resource r where r.name = n.name collate "C")
@@ -22,7 +26,7 @@ $$;
 -- One pass by name: shared claims hold each other up no more than foreign keys do, an exclusive one keeps everybody out.
 -- Neighbours of one mode are locked by one statement, so that 10,000 exclusive claims are not 10,000 statements.
 create function queue.lock_resources(p_names text[], p_exclusive boolean[]) returns void
-  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+  language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
 declare
   part record;
   missing text;
@@ -168,6 +172,7 @@ create function queue.make_ready(p_tasks bigint[]) returns integer
 declare
   made integer;
   scarce bigint[];
+  freed text[];
 begin
   with clear as (
     delete from queue.wait
@@ -177,11 +182,19 @@ begin
   insert into queue.ready (task, rank, position, attempts, started, since)
   select task, -priority, position, attempts, started, queue.now() from clear;
   get diagnostics made = row_count;
-  select array_agg(w.task) into scarce from queue.wait w
-    where w.task = any (p_tasks) and w.unmet = 0 and w.doomed_by is null and w.position is not null and w.limited
-      and w.barred = (select count(*) from queue.parked p where p.task = w.task and p.key = 'limit');
-  if scarce is not null then
-    made := made + queue.queue_for_units(scarce);
+  if exists (select from queue.cost where task = any (p_tasks) and not granted) then
+    select array_agg(w.task) into scarce from queue.wait w
+      where w.task = any (p_tasks) and w.unmet = 0 and w.doomed_by is null and w.position is not null and w.limited
+        and w.barred = (select count(*) from queue.parked p where p.task = w.task and p.key = 'limit');
+    if scarce is not null then
+      made := made + queue.queue_for_units(scarce);
+    end if;
+    -- Who queues, but must wait for something else after all, keeps those behind it from nothing.
+    select array_agg(distinct c.key) into freed from queue.cost c where c.task = any (p_tasks) and c.queued;
+    if freed is not null then
+      perform from queue.limit_lock for update;
+      made := made + queue.grant_units(freed);
+    end if;
   end if;
   return made;
 end
@@ -277,43 +290,57 @@ begin
 end
 $$;
 
--- In order of priority and position; who lacks one key does not keep others from another. Under limit_lock.
+-- In order of priority and position. On a key nobody overtakes who lacks it: else the wide tasks would starve; who lacks another
+-- key is passed by. Under limit_lock.
 create function queue.grant_units(p_keys text[]) returns integer
   language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
-  freed text;
+  queued refcursor;
   candidate bigint;
-  lacking text;
+  lacking text[];
   full_keys text[] := '{}';
   made integer := 0;
 begin
-  foreach freed in array coalesce(p_keys, '{}') loop
-    for candidate in select c.task from queue.cost c where c.queued and c.key = freed order by c.rank, c.position, c.task loop
-      exit when freed = any (full_keys);
-      -- More than there ever is: it waits for the cap to be raised, and keeps nobody from what is left.
-      continue when exists (
-        select from queue.cost c join queue.cap k on k.key = c.key where c.task = candidate and c.units > k.cap and k.cap > 0);
-      select c.key into lacking from queue.cost c
-        where c.task = candidate and (c.key = any (full_keys) or c.units > queue.room(c.key)) order by c.key limit 1;
-      if found then
-        full_keys := full_keys || lacking;
-        continue;
-      end if;
-      -- Held, or put behind a child, since it queued: it does not take part until that has passed. Who has its row is about to
-      -- end or to place it, may be waiting for our lock, and asks again (make_ready, give_back) when that is done.
-      perform from queue.wait
-        where task = candidate and unmet = 0 and barred = 1 and doomed_by is null and position is not null for update skip locked;
-      continue when not found;
-      update queue.cost set granted = true, queued = false where task = candidate;
-      delete from queue.parked where task = candidate and key = 'limit';
-      with clear as (
-        delete from queue.wait where task = candidate returning task, priority, position, attempts, started
-      )
-      insert into queue.ready (task, rank, position, attempts, started, since)
-      select task, -priority, position, attempts, started, queue.now() from clear;
-      made := made + 1;
-    end loop;
+  if cardinality(p_keys) = 1 then
+    -- Along the index, as far as there is room: of 10,000 that queue one is read.
+    open queued for select c.task from queue.cost c where c.queued and c.key = p_keys[1] order by c.rank, c.position, c.task;
+  else
+    open queued for
+      select c.task from queue.cost c where c.queued and c.key = any (p_keys)
+      group by c.rank, c.position, c.task order by c.rank, c.position, c.task;
+  end if;
+  loop
+    exit when full_keys @> p_keys;
+    fetch queued into candidate;
+    exit when not found;
+    -- Held, or put behind a child, since it queued: it does not take part until that has passed. Who has its row is about to
+    -- end or to place it, may be waiting for our lock, and asks again (make_ready, give_back) when that is done.
+    perform from queue.wait
+      where task = candidate and unmet = 0 and barred = 1 and doomed_by is null and position is not null for update skip locked;
+    continue when not found;
+    -- More than there ever is: it waits for the cap to be raised, and keeps nobody from what is left.
+    continue when exists (
+      select from queue.cost c join queue.cap k on k.key = c.key where c.task = candidate and c.units > k.cap);
+    select coalesce(array_agg(c.key), '{}') into lacking from queue.cost c
+      where c.task = candidate and (c.key = any (full_keys) or c.units > queue.room(c.key));
+    if cardinality(lacking) > 0 then
+      full_keys := full_keys || lacking;
+      continue;
+    end if;
+    update queue.cost set granted = true, queued = false where task = candidate;
+    delete from queue.parked where task = candidate and key = 'limit';
+    with clear as (
+      delete from queue.wait where task = candidate returning task, priority, position, attempts, started
+    )
+    insert into queue.ready (task, rank, position, attempts, started, since)
+    select task, -priority, position, attempts, started, queue.now() from clear;
+    made := made + 1;
   end loop;
+  close queued;
+  -- Whoever gave back may not look at what that made ready.
+  if made > 0 then
+    perform queue.wake();
+  end if;
   return made;
 end
 $$;

@@ -4,7 +4,7 @@
 create function queue.submit(
   p_tasks jsonb, p_plan jsonb, p_by text, p_reason text, p_key text, p_fingerprint text
 ) returns table (plan bigint, tasks bigint[], replayed boolean)
-  language plpgsql security definer set search_path = pg_catalog, pg_temp set jit = off as $$
+  language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan set jit = off as $$
 #variable_conflict use_column
 declare
   n constant integer := jsonb_array_length(p_tasks);
@@ -24,6 +24,9 @@ declare
   bad record;
   made integer;
 begin
+  if n <= 10 then
+    perform set_config('plan_cache_mode', 'force_generic_plan', true); -- until the function returns
+  end if;
   if n < 1 or n > 100000 then
     perform queue.refuse('too_many_tasks', format('a submission has 1 to 100,000 tasks, not %s', n));
   end if;

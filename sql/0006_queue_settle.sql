@@ -201,7 +201,7 @@ $$;
 create function queue.settle(p_dispatcher bigint, p_ends jsonb, p_take integer) returns table (
   kind text, task bigint, attempt integer, action text, title text, args jsonb, plan bigint, parent bigint, priority smallint,
   binds boolean, bound jsonb, by text, children jsonb, number bigint
-) language plpgsql security definer set search_path = pg_catalog, pg_temp set jit = off as $$
+) language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan set jit = off as $$
 #variable_conflict use_column
 declare
   t constant timestamptz := queue.now();
@@ -236,7 +236,7 @@ begin
         result = case when f.outcome = 'complete' then f.result end,
         error = case when f.outcome <> 'complete'
           then coalesce(f.error, jsonb_build_object('code', f.outcome, 'message', 'no error was given')) end
-      from final f where x.id = f.task and x.id = any (given)
+      from final f where x.id = f.task
       returning x.id, x.outcome
     )
     select coalesce(array_agg(id) filter (where outcome = 'complete'), '{}'),

@@ -125,7 +125,7 @@ $$;
 -- Ends up to p_limit tasks that a prerequisite doomed (or that were asked to stop while they went back to waiting). The error names
 -- the root of the chain. Returns how many it ended.
 create function queue.end_doomed(p_limit integer default 100) returns integer
-  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+  language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
 declare
   doomed bigint[]; errors jsonb[];
   cancelled bigint[];
@@ -167,7 +167,7 @@ $$;
 -- Takes places in the lines, at their end, for tasks that had none: what has become due, was released or retried, and what needs
 -- only tasks that have places. Returns how many it placed.
 create function queue.place_waiting(p_limit integer default 100) returns integer
-  language plpgsql security definer set search_path = pg_catalog, pg_temp set jit = off as $$
+  language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan set jit = off as $$
 declare
   newcomers bigint[];
   c_task bigint[]; c_resource integer[]; c_exclusive boolean[]; c_position bigint[];
@@ -231,7 +231,7 @@ $$;
 -- A held task gives up its place, and so does what needs it; others no longer wait for it. A child keeps its place: it stands
 -- where its parent stands.
 create function queue.hold(p_task bigint, p_reason text, p_by text) returns void
-  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+  language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
 declare
   leaving bigint[];
   keeps_place boolean;
@@ -314,7 +314,7 @@ $$;
 -- 'cancelled': it had not begun and has ended now. 'cancelling': whoever runs it is asked to stop, and its open children are
 -- returned to be cancelled as well. 'ended': too late.
 create function queue.cancel(p_task bigint, p_by text, p_reason text) returns table (answer text, children bigint[])
-  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+  language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
 declare
   is_open boolean;
   ended bigint[];
@@ -349,7 +349,7 @@ $$;
 
 -- Brings an ended task back, at the end of the lines; with those that failed only since it did, if asked. Attempts count on.
 create function queue.retry(p_task bigint, p_by text, p_with_dependants boolean) returns bigint[]
-  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+  language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
 declare
   back bigint[];
   bad record;

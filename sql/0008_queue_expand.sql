@@ -77,7 +77,7 @@ $$;
 -- Rows: `stale`, `lease_lost`, `child` (with its id) or `refused` (ended at once as failed, with its id and the error).
 create function queue.expand(p_dispatcher bigint, p_task bigint, p_attempt integer, p_children jsonb)
   returns table (kind text, child integer, id bigint, error jsonb)
-  language plpgsql security definer set search_path = pg_catalog, pg_temp set jit = off as $$
+  language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan set jit = off as $$
 #variable_conflict use_column
 declare
   n constant integer := jsonb_array_length(p_children);
@@ -106,6 +106,9 @@ declare
   refused bigint[] := '{}'; errors jsonb[] := '{}';
   made integer;
 begin
+  if n <= 10 then
+    perform set_config('plan_cache_mode', 'force_generic_plan', true); -- until the function returns
+  end if;
   if n < 1 or n > 10000 then
     perform queue.refuse('too_many_tasks', format('a task expands into 1 to 10,000 children, not %s', n), array[p_task]);
   end if;

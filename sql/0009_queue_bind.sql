@@ -4,7 +4,7 @@
 -- 'started'; 'waiting' (with whom for: it is back among the waiting, its attempt is over); 'stale'; 'lease_lost'.
 create function queue.bind(p_dispatcher bigint, p_task bigint, p_attempt integer, p_names text[], p_exclusive boolean[], p_bound jsonb)
   returns table (answer text, waits_for bigint[])
-  language plpgsql security definer set search_path = pg_catalog, pg_temp set jit = off as $$
+  language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan set jit = off as $$
 #variable_conflict use_column
 declare
   t constant timestamptz := queue.now();
@@ -139,7 +139,7 @@ $$;
 create function queue.take_over(p_dispatcher bigint, p_limit integer) returns table (
   task bigint, attempt integer, action text, title text, args jsonb, plan bigint, parent bigint, priority smallint,
   binds boolean, bound jsonb, by text, children jsonb
-) language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+) language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
   t constant timestamptz := queue.now();

@@ -22,7 +22,7 @@ $$;
 -- of what has ended are told. Returns where the next slice begins; null at the end.
 create function queue.audit_slice(p_from bigint, p_size integer)
   returns table (next_task bigint, kind text, task bigint, about jsonb)
-  language plpgsql security definer set search_path = pg_catalog, pg_temp set jit = off as $$
+  language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan set jit = off as $$
 #variable_conflict use_column
 declare
   slice bigint[];

@@ -523,6 +523,7 @@ ALTER FUNCTION queue.append_log(p_task bigint, p_attempt integer, p_level text, 
 CREATE FUNCTION queue.audit_slice(p_from bigint, p_size integer) RETURNS TABLE(next_task bigint, kind text, task bigint, about jsonb)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_custom_plan'
     SET jit TO 'off'
     AS $$
 #variable_conflict use_column
@@ -610,6 +611,7 @@ ALTER FUNCTION queue.beat(p_dispatcher bigint) OWNER TO taskomatic_owner;
 CREATE FUNCTION queue.bind(p_dispatcher bigint, p_task bigint, p_attempt integer, p_names text[], p_exclusive boolean[], p_bound jsonb) RETURNS TABLE(answer text, waits_for bigint[])
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
     SET jit TO 'off'
     AS $$
 #variable_conflict use_column
@@ -726,6 +728,7 @@ ALTER FUNCTION queue.bind(p_dispatcher bigint, p_task bigint, p_attempt integer,
 CREATE FUNCTION queue.cancel(p_task bigint, p_by text, p_reason text) RETURNS TABLE(answer text, children bigint[])
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_custom_plan'
     AS $$
 declare
   is_open boolean;
@@ -870,6 +873,7 @@ ALTER FUNCTION queue.closing_edges(p_leaving bigint[]) OWNER TO taskomatic_owner
 CREATE FUNCTION queue.end_doomed(p_limit integer DEFAULT 100) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_custom_plan'
     AS $$
 declare
   doomed bigint[]; errors jsonb[];
@@ -962,6 +966,7 @@ ALTER FUNCTION queue.end_unstarted(p_tasks bigint[], p_outcome queue.state, p_er
 CREATE FUNCTION queue.ensure_resources(p_names text[]) RETURNS void
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_custom_plan'
     AS $$
   insert into queue.resource (name)
   select distinct n.name collate "C" from unnest(p_names) as n(name)
@@ -977,6 +982,7 @@ ALTER FUNCTION queue.ensure_resources(p_names text[]) OWNER TO taskomatic_owner;
 CREATE FUNCTION queue.expand(p_dispatcher bigint, p_task bigint, p_attempt integer, p_children jsonb) RETURNS TABLE(kind text, child integer, id bigint, error jsonb)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_custom_plan'
     SET jit TO 'off'
     AS $$
 #variable_conflict use_column
@@ -1007,6 +1013,9 @@ declare
   refused bigint[] := '{}'; errors jsonb[] := '{}';
   made integer;
 begin
+  if n <= 10 then
+    perform set_config('plan_cache_mode', 'force_generic_plan', true); -- until the function returns
+  end if;
   if n < 1 or n > 10000 then
     perform queue.refuse('too_many_tasks', format('a task expands into 1 to 10,000 children, not %s', n), array[p_task]);
   end if;
@@ -1256,39 +1265,52 @@ CREATE FUNCTION queue.grant_units(p_keys text[]) RETURNS integer
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-  freed text;
+  queued refcursor;
   candidate bigint;
-  lacking text;
+  lacking text[];
   full_keys text[] := '{}';
   made integer := 0;
 begin
-  foreach freed in array coalesce(p_keys, '{}') loop
-    for candidate in select c.task from queue.cost c where c.queued and c.key = freed order by c.rank, c.position, c.task loop
-      exit when freed = any (full_keys);
-      -- More than there ever is: it waits for the cap to be raised, and keeps nobody from what is left.
-      continue when exists (
-        select from queue.cost c join queue.cap k on k.key = c.key where c.task = candidate and c.units > k.cap and k.cap > 0);
-      select c.key into lacking from queue.cost c
-        where c.task = candidate and (c.key = any (full_keys) or c.units > queue.room(c.key)) order by c.key limit 1;
-      if found then
-        full_keys := full_keys || lacking;
-        continue;
-      end if;
-      -- Held, or put behind a child, since it queued: it does not take part until that has passed. Who has its row is about to
-      -- end or to place it, may be waiting for our lock, and asks again (make_ready, give_back) when that is done.
-      perform from queue.wait
-        where task = candidate and unmet = 0 and barred = 1 and doomed_by is null and position is not null for update skip locked;
-      continue when not found;
-      update queue.cost set granted = true, queued = false where task = candidate;
-      delete from queue.parked where task = candidate and key = 'limit';
-      with clear as (
-        delete from queue.wait where task = candidate returning task, priority, position, attempts, started
-      )
-      insert into queue.ready (task, rank, position, attempts, started, since)
-      select task, -priority, position, attempts, started, queue.now() from clear;
-      made := made + 1;
-    end loop;
+  if cardinality(p_keys) = 1 then
+    -- Along the index, as far as there is room: of 10,000 that queue one is read.
+    open queued for select c.task from queue.cost c where c.queued and c.key = p_keys[1] order by c.rank, c.position, c.task;
+  else
+    open queued for
+      select c.task from queue.cost c where c.queued and c.key = any (p_keys)
+      group by c.rank, c.position, c.task order by c.rank, c.position, c.task;
+  end if;
+  loop
+    exit when full_keys @> p_keys;
+    fetch queued into candidate;
+    exit when not found;
+    -- Held, or put behind a child, since it queued: it does not take part until that has passed. Who has its row is about to
+    -- end or to place it, may be waiting for our lock, and asks again (make_ready, give_back) when that is done.
+    perform from queue.wait
+      where task = candidate and unmet = 0 and barred = 1 and doomed_by is null and position is not null for update skip locked;
+    continue when not found;
+    -- More than there ever is: it waits for the cap to be raised, and keeps nobody from what is left.
+    continue when exists (
+      select from queue.cost c join queue.cap k on k.key = c.key where c.task = candidate and c.units > k.cap);
+    select coalesce(array_agg(c.key), '{}') into lacking from queue.cost c
+      where c.task = candidate and (c.key = any (full_keys) or c.units > queue.room(c.key));
+    if cardinality(lacking) > 0 then
+      full_keys := full_keys || lacking;
+      continue;
+    end if;
+    update queue.cost set granted = true, queued = false where task = candidate;
+    delete from queue.parked where task = candidate and key = 'limit';
+    with clear as (
+      delete from queue.wait where task = candidate returning task, priority, position, attempts, started
+    )
+    insert into queue.ready (task, rank, position, attempts, started, since)
+    select task, -priority, position, attempts, started, queue.now() from clear;
+    made := made + 1;
   end loop;
+  close queued;
+  -- Whoever gave back may not look at what that made ready.
+  if made > 0 then
+    perform queue.wake();
+  end if;
   return made;
 end
 $$;
@@ -1376,6 +1398,7 @@ ALTER FUNCTION queue.guard_poll(p_size integer) OWNER TO taskomatic_owner;
 CREATE FUNCTION queue.hold(p_task bigint, p_reason text, p_by text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_custom_plan'
     AS $$
 declare
   leaving bigint[];
@@ -1506,6 +1529,7 @@ ALTER FUNCTION queue.line_edges(p_resource integer[], p_position bigint[], p_tas
 CREATE FUNCTION queue.lock_resources(p_names text[], p_exclusive boolean[]) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_custom_plan'
     AS $$
 declare
   part record;
@@ -1597,6 +1621,7 @@ CREATE FUNCTION queue.make_ready(p_tasks bigint[]) RETURNS integer
 declare
   made integer;
   scarce bigint[];
+  freed text[];
 begin
   with clear as (
     delete from queue.wait
@@ -1606,11 +1631,19 @@ begin
   insert into queue.ready (task, rank, position, attempts, started, since)
   select task, -priority, position, attempts, started, queue.now() from clear;
   get diagnostics made = row_count;
-  select array_agg(w.task) into scarce from queue.wait w
-    where w.task = any (p_tasks) and w.unmet = 0 and w.doomed_by is null and w.position is not null and w.limited
-      and w.barred = (select count(*) from queue.parked p where p.task = w.task and p.key = 'limit');
-  if scarce is not null then
-    made := made + queue.queue_for_units(scarce);
+  if exists (select from queue.cost where task = any (p_tasks) and not granted) then
+    select array_agg(w.task) into scarce from queue.wait w
+      where w.task = any (p_tasks) and w.unmet = 0 and w.doomed_by is null and w.position is not null and w.limited
+        and w.barred = (select count(*) from queue.parked p where p.task = w.task and p.key = 'limit');
+    if scarce is not null then
+      made := made + queue.queue_for_units(scarce);
+    end if;
+    -- Who queues, but must wait for something else after all, keeps those behind it from nothing.
+    select array_agg(distinct c.key) into freed from queue.cost c where c.task = any (p_tasks) and c.queued;
+    if freed is not null then
+      perform from queue.limit_lock for update;
+      made := made + queue.grant_units(freed);
+    end if;
   end if;
   return made;
 end
@@ -1729,6 +1762,7 @@ ALTER FUNCTION queue.own_edges(p_resource integer[], p_task bigint[], p_exclusiv
 CREATE FUNCTION queue.place_waiting(p_limit integer DEFAULT 100) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_custom_plan'
     SET jit TO 'off'
     AS $$
 declare
@@ -1986,6 +2020,7 @@ ALTER FUNCTION queue.resume_parents(p_parents bigint[]) OWNER TO taskomatic_owne
 CREATE FUNCTION queue.retry(p_task bigint, p_by text, p_with_dependants boolean) RETURNS bigint[]
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_custom_plan'
     AS $$
 declare
   back bigint[];
@@ -2106,6 +2141,7 @@ ALTER FUNCTION queue.set_progress(p_task bigint, p_attempt integer, p_progress j
 CREATE FUNCTION queue.settle(p_dispatcher bigint, p_ends jsonb, p_take integer) RETURNS TABLE(kind text, task bigint, attempt integer, action text, title text, args jsonb, plan bigint, parent bigint, priority smallint, binds boolean, bound jsonb, by text, children jsonb, number bigint)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
     SET jit TO 'off'
     AS $$
 #variable_conflict use_column
@@ -2142,7 +2178,7 @@ begin
         result = case when f.outcome = 'complete' then f.result end,
         error = case when f.outcome <> 'complete'
           then coalesce(f.error, jsonb_build_object('code', f.outcome, 'message', 'no error was given')) end
-      from final f where x.id = f.task and x.id = any (given)
+      from final f where x.id = f.task
       returning x.id, x.outcome
     )
     select coalesce(array_agg(id) filter (where outcome = 'complete'), '{}'),
@@ -2291,6 +2327,7 @@ ALTER FUNCTION queue.settle_others(p_dispatcher bigint, p_ends jsonb, p_at times
 CREATE FUNCTION queue.submit(p_tasks jsonb, p_plan jsonb, p_by text, p_reason text, p_key text, p_fingerprint text) RETURNS TABLE(plan bigint, tasks bigint[], replayed boolean)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_custom_plan'
     SET jit TO 'off'
     AS $$
 #variable_conflict use_column
@@ -2312,6 +2349,9 @@ declare
   bad record;
   made integer;
 begin
+  if n <= 10 then
+    perform set_config('plan_cache_mode', 'force_generic_plan', true); -- until the function returns
+  end if;
   if n < 1 or n > 100000 then
     perform queue.refuse('too_many_tasks', format('a submission has 1 to 100,000 tasks, not %s', n));
   end if;
@@ -2515,6 +2555,7 @@ ALTER FUNCTION queue.submit(p_tasks jsonb, p_plan jsonb, p_by text, p_reason tex
 CREATE FUNCTION queue.take_over(p_dispatcher bigint, p_limit integer) RETURNS TABLE(task bigint, attempt integer, action text, title text, args jsonb, plan bigint, parent bigint, priority smallint, binds boolean, bound jsonb, by text, children jsonb)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 #variable_conflict use_column
 declare
