@@ -436,15 +436,19 @@ begin
   delete from queue.effect where task = any (all_ended);
   delete from queue.cancel_request where task = any (all_ended);
 
-  select array_agg(d.task), array_agg(d.lowers), array_agg(d.doomed_by) into dependants, lowered, doomed
-  from (
-    select p.task, count(*) filter (where p.needs = 'ended' or p.prerequisite = any (p_good)) as lowers,
-      min(p.prerequisite) filter (where p.needs = 'complete' and p.prerequisite = any (p_bad)) as doomed_by
-    from queue.prerequisite p where p.prerequisite = any (all_ended)
-    group by p.task
-  ) d;
+  select array_agg(distinct p.task) into dependants from queue.prerequisite p where p.prerequisite = any (all_ended);
   if dependants is not null then
     perform from queue.wait where task = any (dependants) order by task for update;
+    -- In a later statement than that lock: who held a row may have taken edges away and counted without them.
+    select array_agg(d.task), array_agg(d.lowers), array_agg(d.doomed_by) into dependants, lowered, doomed
+    from (
+      select p.task, count(*) filter (where p.needs = 'ended' or p.prerequisite = any (p_good)) as lowers,
+        min(p.prerequisite) filter (where p.needs = 'complete' and p.prerequisite = any (p_bad)) as doomed_by
+      from queue.prerequisite p where p.prerequisite = any (all_ended)
+      group by p.task
+    ) d;
+  end if;
+  if dependants is not null then
     update queue.wait w set unmet = w.unmet - d.lowers, doomed_by = coalesce(w.doomed_by, d.doomed_by)
     from unnest(dependants, lowered, doomed) as d(task, lowers, doomed_by)
     where w.task = d.task;
