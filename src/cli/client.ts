@@ -31,11 +31,13 @@ export interface Client {
  */
 export function findServer(env: Env): Server {
   const directory = serverDirectory(env)
-  const url = env['TASKOMATIC_URL'] || noteIn(directory)?.url || 'http://127.0.0.1:7420'
-  return {
-    url: checkedUrl(url),
-    token: env['TASKOMATIC_TOKEN'] || readToken(env['TASKOMATIC_TOKEN_FILE'] || tokenFile(directory))
-  }
+  const url = env['TASKOMATIC_URL'] || noteIn(directory)?.url
+  const token = env['TASKOMATIC_TOKEN'] || readToken(env['TASKOMATIC_TOKEN_FILE'] || tokenFile(directory))
+  if (url) return { url: checkedUrl(url), token }
+  // Whoever else listens where a server usually does is not sent the token of one that does not run.
+  throw new CliError('error', `no server runs with the state directory ${directory}`, {
+    next: 'start it: `taskomatic server`; or name another: TASKOMATIC_URL'
+  })
 }
 
 function serverDirectory(env: Env): string {
