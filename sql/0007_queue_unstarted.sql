@@ -36,9 +36,17 @@ begin
     where not g.exclusive and not f.own and f.exclusive and not exists (
       select from queue.claim o where o.resource = g.resource and not o.own and not o.exclusive
         and o.position > coalesce(g.previous, 0) and o.position < g.next and o.task <> all (p_leaving))
+  ), span as (
+    select resource, min(position) as first, max(position) as last from followers group by resource
+  ), whole as (
+    -- Where one line has several gaps, what stands between them counts as well: what follows the second gap waits for that, not for
+    -- what followed the first. Edges that are there already are not added again.
+    select c.resource, c.position, c.task, c.exclusive from span s
+    join queue.claim c on c.resource = s.resource and c.position between s.first and s.last
+    where not c.own and c.task <> all (p_leaving)
   )
   select array_agg(resource), array_agg(position), array_agg(task), array_agg(exclusive)
-  into f_resource, f_position, f_task, f_exclusive from followers;
+  into f_resource, f_position, f_task, f_exclusive from whole;
   if f_task is not null then
     return query select * from queue.line_edges(f_resource, f_position, f_task, f_exclusive, p_leaving);
   end if;

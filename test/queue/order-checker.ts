@@ -68,8 +68,8 @@ function livesOf({ stints, broughtBack, tasks }: Run): Map<number, Life[]> {
   for (const stint of stints.toSorted((a, b) => a.began - b.began)) {
     const mine = lives.get(stint.task) ?? []
     const last = mine.at(-1)
-    // Of one that was brought back nobody knows whether it was cancelled while it was put off; an expansion is never between lives.
-    const goesOn = last?.outcome === 'expanded' || (last?.outcome === 'again' && !broughtBack.has(stint.task))
+    // Of one that was brought back nobody knows whether it was cancelled while it was put off, or while its children ran.
+    const goesOn = (last?.outcome === 'expanded' || last?.outcome === 'again') && !broughtBack.has(stint.task)
     const end = stint.ended ?? Infinity
     if (last && goesOn) {
       Object.assign(last, { end, outcome: stint.outcome })
@@ -122,8 +122,9 @@ function startedEarly({ asked, edges, broughtBack, tasks }: Run, lives: Readonly
   const found: string[] = []
   for (const { task, prerequisite, needs, derived } of [...asked, ...edges]) {
     const before = lives.get(prerequisite) ?? []
-    // A derived edge that is there at the end is one of the last life: a retry begins with new ones.
-    for (const { start } of (lives.get(task) ?? []).slice(derived && broughtBack.has(task) ? -1 : 0)) {
+    // A derived edge that is there at the end is one of the last life, and that may have ended without a start: a binding that is
+    // refused leaves no stint. What such an edge keeps apart is seen as an overlap all the same.
+    for (const { start } of derived && broughtBack.has(task) ? [] : (lives.get(task) ?? [])) {
       const under = before.some((life) => life.start < start && start < life.end)
       const later = !broughtBack.has(prerequisite) && before.some((life) => start < life.end)
       const well = before.some((life) => life.end <= start && life.outcome === 'complete')

@@ -88,13 +88,12 @@ describe('the checker is not blind', () => {
   test('with the edges from who shares to who is exclusive left out of the lines, it sees them together', async () => {
     const owner = openDatabase({ url: fresh.ownerUrl, poolSize: 1 })
     const left = ['where not exclusive and next_exclusive is not null', 'where false'] as const
-    const { overlaps, circle, deadlocks } = await whileAltered(owner, [['line_edges', ...left]], () =>
+    const { overlaps } = await whileAltered(owner, [['line_edges', ...left]], () =>
       runCrowd(seeds[0]!, { operations: 120, deadlineMs: 20_000 })
     )
     await owner.stop()
     console.log(`${overlaps.length} overlaps without these edges`)
     expect(overlaps.length).toBeGreaterThan(0)
-    expect({ circle, deadlocks }).toEqual({ circle: null, deadlocks: 0 })
   })
 
   const onVm = (mode: 'shared' | 'exclusive') => [{ resource: 'vm/1', mode }]
