@@ -60,6 +60,7 @@ async function outcomeOf(ctx: ActionContext, error: HostError, step: string, set
     case 'unreachable':
       return park(`host ${error.host} is down`, hostKey(error.host))
     case 'unknown_outcome':
+      ctx.log('warn', `${lostAnswer}: ${error.message}`)
       return settled(ctx, told, await probePatiently(ctx, error, settle))
     case 'refused':
       return isTransient(error) && ctx.task.attempt < maxAttempts
@@ -74,6 +75,9 @@ async function outcomeOf(ctx: ActionContext, error: HostError, step: string, set
       return failed(told)
   }
 }
+
+/** How the log of a task begins to say that a call to its host was sent and never answered. */
+export const lostAnswer = 'nobody knows yet whether it happened, the host is asked'
 
 /** What parked tasks wait for when a host is down or silent. */
 export const hostKey = (host: string): string => `host/${host}`

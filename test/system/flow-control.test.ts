@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import pino from 'pino'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { startServer, type RunningServer } from '../../bin/start-server.ts'
+import { lostAnswer } from '../../src/actions/attempt.ts'
 import { registry } from '../../src/actions/registry.ts'
 import { createSubmitter, type Submitter } from '../../src/actions/submit.ts'
 import type { JsonObject } from '../../src/db/json.ts'
@@ -145,6 +146,8 @@ describeWith('real hosts', 'a host whose guests stand still', () => {
       await eventually(async () => expect(server.engine.watchers.isUp('h1')).toBe(false))
       // The other host goes on meanwhile.
       expect(msOf(await done('vm.pause', { vm: 'other' }))).toBeLessThan(2000)
+      // Each connection is given up at its own time; one that the daemon answers again in time lives on.
+      for (const id of hung) await eventually(async () => expect(await stepOf(id)).toContain(lostAnswer))
     } finally {
       await hosts.signalLibvirtd('h1', 'CONT')
     }
