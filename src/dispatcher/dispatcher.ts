@@ -174,7 +174,7 @@ class RunningDispatcher implements Dispatcher {
         for (const { task, attempt, outcome } of answer.settled) {
           if (outcome === 'stale') this.#options.log.warn({ task, attempt }, 'the report of a past attempt was refused')
         }
-        for (const task of answer.claimed) this.#begin(task)
+        for (const task of answer.claimed) this.#beginOrGiveBack(task)
         if (take > 0 && answer.claimed.length === take) this.#woken = true
         this.#wakeAt(answer.nextDueMs)
         await this.#unparkIfUp(ends)
@@ -186,6 +186,13 @@ class RunningDispatcher implements Dispatcher {
         this.#woken = true
       }
     }
+  }
+
+  /** What was asked for before the drain began and came after it is not begun: whoever is left takes it. */
+  #beginOrGiveBack(task: ClaimedTask): void {
+    if (!this.#stopping) return this.#begin(task)
+    const error = { code: 'draining', message: 'the dispatcher that took it was stopping: it was not begun' }
+    this.#ends.push({ task: task.id, attempt: task.attempt, outcome: 'retry', afterMs: 0, error })
   }
 
   #begin(task: ClaimedTask): void {
@@ -337,6 +344,7 @@ class RunningDispatcher implements Dispatcher {
     const { log, database } = this.#options
     clearTimeout(this.#due)
     await this.#listening?.stop()
+    await this.#pumping
     const drained = Promise.all([...this.#slots.values()].map((slot) => slot.done))
     await Promise.race([drained, this.#pause(this.#options.drainMs ?? 30_000)])
     this.wake()
