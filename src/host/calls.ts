@@ -1,5 +1,6 @@
 // Calls to one host, by what they may wait for and what their loss means; and libvirt's errors as ours.
 import { ConnectionError, LibvirtError } from '../libvirt/errors.ts'
+import type { StreamProcedure } from '../libvirt/data-stream.ts'
 import type { ArgsOf, ReplyOf } from '../libvirt/payload.ts'
 import type { ProcedureName } from '../libvirt/wire.gen.ts'
 import type { HostChange } from './host.ts'
@@ -22,6 +23,16 @@ type Call = <Name extends ProcedureName>(
   options?: { signal?: AbortSignal }
 ) => Promise<ReplyOf<Name>>
 
+/** Bytes to or from a host, on a connection of its own; errors are HostErrors. Always consume, `finish` or `abort` it. */
+export interface HostStream extends AsyncIterable<Buffer> {
+  /** Resolves when there is room for more. */
+  write(bytes: Uint8Array): Promise<void>
+  /** Resolves when the host agrees that all was sent. */
+  finish(): Promise<void>
+  /** Ends it at once; after the end it does nothing. */
+  abort(reason?: unknown): void
+}
+
 export interface HostCalls {
   readonly name: string
   /** Asks, and never waits for a guest. That it is lost means only that nothing was learnt. */
@@ -32,6 +43,12 @@ export interface HostCalls {
   readonly long: Call
   /** Asks QEMU, which may be frozen. */
   readonly ask: Call
+  /** Opens a stream. `reads`: it changes nothing. */
+  stream<Name extends StreamProcedure>(
+    name: Name,
+    args: ArgsOf<Name>,
+    options: { reads: boolean; signal?: AbortSignal }
+  ): Promise<HostStream>
   basics(): Promise<HostBasics>
   onChange(callback: (change: HostChange) => void): () => void
 }

@@ -2,6 +2,7 @@
 import type { HostIdentity } from '../model/host.ts'
 import type { ObservedNetwork, ObservedPool, ObservedVolume } from '../model/storage.ts'
 import type { ObservedVm, VmMark, VmSpec } from '../model/vm.ts'
+import type { VolumeStreams } from './volume-streams.ts'
 
 export type HostListing = { vms: ObservedVm[]; pools: ObservedPool[]; networks: ObservedNetwork[] }
 
@@ -46,7 +47,7 @@ export type VmXmlOptions = {
   migratable?: boolean
 }
 
-export interface Host {
+export interface Host extends VolumeStreams {
   readonly name: string
 
   identify(): Promise<HostIdentity>

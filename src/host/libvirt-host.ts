@@ -158,6 +158,9 @@ export class LibvirtHost implements Host {
   copyVolume: Host['copyVolume'] = (pool, spec, from) => this.#storage.copyVolume(pool, spec, from)
   resizeVolume: Host['resizeVolume'] = (pool, name, capacityBytes) =>
     this.#storage.resizeVolume(pool, name, capacityBytes)
+  uploadVolume: Host['uploadVolume'] = (pool, name, source, options) =>
+    this.#storage.uploadVolume(pool, name, source, options)
+  downloadVolume: Host['downloadVolume'] = (pool, name, options) => this.#storage.downloadVolume(pool, name, options)
   deleteVolume = (pool: string, name: string): Promise<void> => this.#storage.deleteVolume(pool, name)
 }
 

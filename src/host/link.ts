@@ -2,12 +2,14 @@
 // Up means: the right machine answers, and its events are heard. Whoever hears `up` lists then, and misses nothing.
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Connection } from '../libvirt/connection.ts'
+import { openDataStream, type StreamProcedure } from '../libvirt/data-stream.ts'
 import type { ArgsOf, ReplyOf } from '../libvirt/payload.ts'
 import type { ProcedureName } from '../libvirt/wire.gen.ts'
-import { toHostError, type HostBasics, type HostCalls } from './calls.ts'
+import { toHostError, type HostBasics, type HostCalls, type HostStream } from './calls.ts'
 import { hearChanges } from './changes.ts'
 import { HostError } from './error.ts'
 import type { HostChange } from './host.ts'
+import { hostStream } from './host-stream.ts'
 import { JobConnections } from './job-connections.ts'
 import { openConnection, type ConnectSettings, type Opened } from './open-connection.ts'
 
@@ -116,6 +118,22 @@ export class HostLink implements HostCalls {
     await this.#up()
     const timeoutMs = this.#options.readTimeoutMs ?? 60_000
     return this.#jobs.with(({ connection }) => this.#ours(connection.call(name, args, { ...options, timeoutMs }), true))
+  }
+
+  async stream<Name extends StreamProcedure>(
+    name: Name,
+    args: ArgsOf<Name>,
+    { reads, signal }: { reads: boolean; signal?: AbortSignal }
+  ): Promise<HostStream> {
+    await this.#up()
+    const ended = signal ? AbortSignal.any([signal, this.#stopped.signal]) : this.#stopped.signal
+    const check = () => (reads ? undefined : this.#checkFence())
+    const opening = this.#jobs.with(({ connection }) => {
+      check()
+      return openDataStream(connection, name, args, { signal: ended })
+    })
+    // A stream that was not opened has changed nothing.
+    return hostStream(this.name, await this.#ours(opening, true), { reads, check, signal })
   }
 
   async #run(): Promise<void> {

@@ -11,6 +11,7 @@ import type { ObservedNetwork, ObservedPool, ObservedVolume } from '../model/sto
 import { refusedWith, type HostCalls } from './calls.ts'
 import { HostError } from './error.ts'
 import { dirPoolXml, readPoolXml, readVolumeXml, volumeXml } from './storage-xml.ts'
+import { downloadVolume, uploadVolume, type DownloadOptions, type UploadOptions } from './volume-streams.ts'
 import { attributeOf, childOf, parseXml } from './xml.ts'
 
 const FORMATTED: ReadonlySet<string> = new Set(['fs', 'disk', 'logical'])
@@ -177,6 +178,14 @@ export class Storage {
 
   async deleteVolume(pool: string, name: string): Promise<void> {
     await this.#calls.long('STORAGE_VOL_DELETE', { vol: await this.#findVolume(pool, name), flags: 0 })
+  }
+
+  async uploadVolume(pool: string, name: string, source: AsyncIterable<Uint8Array>, options: UploadOptions) {
+    return uploadVolume(this.#calls, await this.#findVolume(pool, name), source, options)
+  }
+
+  downloadVolume(pool: string, name: string, options?: DownloadOptions): AsyncIterable<Buffer> {
+    return downloadVolume(this.#calls, () => this.#findVolume(pool, name), options)
   }
 
   async listNetworks(): Promise<ObservedNetwork[]> {
