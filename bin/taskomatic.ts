@@ -13,6 +13,8 @@ async function run(): Promise<number> {
       return (await import('./server.ts')).server(words.slice(1))
     case 'demo':
       return (await import('./demo.ts')).demo(words.slice(1))
+    case 'simhost':
+      return (await import('./simhost.ts')).simhost(words.slice(1))
     case 'db':
       return (await import('./db.ts')).db(words.slice(1))
     default:

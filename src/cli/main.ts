@@ -37,7 +37,7 @@ async function run(words: readonly string[], options: MainOptions): Promise<Exit
   if (!noun)
     throw usage(
       `there is no command ${JSON.stringify(first)}`,
-      `one of ${Object.keys(nouns).join(', ')}, server, demo, db; see \`taskomatic --help\``
+      `one of ${Object.keys(nouns).join(', ')}, server, demo, simhost, db; see \`taskomatic --help\``
     )
   const { readCommand } = await import('./program.ts')
   const chosen = await readCommand(await noun.load(), rest, {
@@ -57,7 +57,8 @@ async function contextOf(options: MainOptions, output: string | undefined): Prom
   let client: ReturnType<typeof createClient> | undefined
   return {
     ...options,
-    format: (output ?? 'table') as Cli['format'],
+    // What only a dry run prints is a table of what was made.
+    format: (output === 'text' || output === 'dot' ? 'table' : (output ?? 'table')) as Cli['format'],
     color: wantsColor(options.env, options.out),
     client: () => (client ??= createClient(findServer(options.env))),
     say: (line) => options.err.write(`${line}\n`),

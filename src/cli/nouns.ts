@@ -50,6 +50,7 @@ export const nouns: Readonly<Record<string, NounEntry>> = {
 export const otherCommands = {
   server: 'run the server: API, dispatcher, watchers',
   demo: 'run a server with simulated hosts, to try things out',
+  simhost: 'run simulated hosts, for virsh or a server',
   db: 'prepare a PostgreSQL database: `db init`',
   complete: 'print a shell completion script: `complete bash|zsh|fish`'
 } as const

@@ -58,6 +58,7 @@ export class Journal {
   readonly #entries: JournalEntry[] = []
   readonly #limit: number
   readonly #waiters = new Set<Waiter>()
+  readonly #hearers = new Set<(entry: JournalEntry) => void>()
   #seq = 0
   overCommitted = 0
   twoWriters = 0
@@ -72,6 +73,7 @@ export class Journal {
     if (full.twoWriters) this.twoWriters++
     this.#entries.push(full)
     if (this.#entries.length > this.#limit) this.#entries.splice(0, Math.ceil(this.#limit / 10))
+    for (const hear of this.#hearers) hear(full)
     for (const waiter of this.#waiters) {
       if (!waiter.holds(full)) continue
       this.#waiters.delete(waiter)
@@ -84,6 +86,12 @@ export class Journal {
   entries(filter: Partial<Pick<JournalEntry, 'host' | 'kind' | 'subject' | 'name'>> = {}): JournalEntry[] {
     const wanted = Object.entries(filter)
     return this.#entries.filter((entry) => wanted.every(([key, value]) => entry[key as keyof JournalEntry] === value))
+  }
+
+  /** Tells of every entry from now on; the answer ends it. */
+  onEntry(hear: (entry: JournalEntry) => void): () => void {
+    this.#hearers.add(hear)
+    return () => void this.#hearers.delete(hear)
   }
 
   /** The next entry for which `holds`; rejects after `timeoutMs`. */
