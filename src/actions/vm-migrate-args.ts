@@ -12,6 +12,7 @@ export const vmMigrateArgs = Type.Object(
   {
     vm: VmRef,
     to: { ...HostRef, description: 'Host to move it to' },
+    offline: flag('Move the definition of a VM that is off; its disks must be in stores that both hosts have'),
     copyStorage: flag('Copy its disks as well, where the hosts share no store'),
     postCopy: flag(
       'Switch over after one pass over the memory and fetch the rest afterwards: it always ends, but a lost host then loses the VM'

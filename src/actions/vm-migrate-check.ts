@@ -8,12 +8,29 @@ import type { VmMigrateArgs } from './vm-migrate-args.ts'
 import { named, ownVm } from './vm-refusal.ts'
 import { mayResume } from './vm-resume.ts'
 
+/**
+ * May this VM move to that host, as it is now: live while it is active, its definition while it is off? Undefined = yes, as far as
+ * the facts tell; else why not, in a sentence. `how`: options as vm.migrate has them, e.g. `{ copyStorage: true }`.
+ */
+export function whyNotMovable(
+  uuid: string,
+  target: string,
+  state: FleetState,
+  how: Omit<VmMigrateArgs, 'vm' | 'to' | 'offline'> = {}
+): string | undefined {
+  const offline = state.vm(uuid)?.activeOn === null
+  const verdict = checkMigrate({ ...how, vm: uuid, to: target, offline }, state)
+  if (verdict.verdict === 'possible') return undefined
+  return verdict.verdict === 'impossible' ? verdict.message : verdict.why
+}
+
 export function checkMigrate(args: VmMigrateArgs, state: FleetState): Verdict {
   const { vm, refusal } = ownVm(args.vm, state)
   if (refusal) return refusal
   const closed = refuseHost(state, args.to)
   if (closed) return closed
-  if (vm.activeOn === args.to) return nothingToDo(`${named(vm)} is on ${args.to} already`)
+  if (placeOf(vm) === args.to && (vm.activeOn !== null || args.offline))
+    return nothingToDo(`${named(vm)} is on ${args.to} already`)
   return (
     refusePower(vm, args, state) ??
     refuseTarget(vm, args, state) ??
@@ -32,14 +49,15 @@ function refusePower(vm: VmFacts, args: VmMigrateArgs, state: FleetState): Verdi
       'delete its snapshots first'
     )
   }
+  if (args.offline) return refuseOffline(vm)
   // Paused by its own migration, which an earlier attempt began: the run joins it.
   const moving = state.phase === 'starting' || mayResume(vm.reason)
   if (vm.power === 'running' || (vm.power === 'paused' && moving)) return undefined
-  if (vm.power === 'off') {
+  if (vm.activeOn === null) {
     return impossible(
       'vm_not_running',
-      `${named(vm)} is off: only a running VM is migrated`,
-      `start it where it is (${vm.home}), then migrate it`
+      `${named(vm)} is ${vm.power}: only a running VM is migrated`,
+      `move its definition with \`--offline\`, or start it where it is (${vm.home})`
     )
   }
   return impossible(
@@ -49,9 +67,27 @@ function refusePower(vm: VmFacts, args: VmMigrateArgs, state: FleetState): Verdi
   )
 }
 
+function refuseOffline(vm: VmFacts): Verdict | undefined {
+  if (vm.activeOn !== null) {
+    return impossible(
+      'vm_running',
+      `${named(vm)} is ${vm.power}: only the definition of a VM that is off is moved with \`--offline\``,
+      'stop it first, or migrate it live'
+    )
+  }
+  if (vm.hasSavedImage) {
+    return impossible(
+      'vm_has_saved_image',
+      `${named(vm)} has a saved image on ${vm.home}, which would stay there`,
+      'start it where it is, or throw the image away: `taskomatic vm start --discard-saved`'
+    )
+  }
+  return undefined
+}
+
 function refuseTarget(vm: VmFacts, args: VmMigrateArgs, state: FleetState): Verdict | undefined {
   const target = state.host(args.to)
-  const source = state.host(vm.activeOn ?? '')
+  const source = state.host(placeOf(vm))
   if (!target) return undefined
   if (target.peerUri === null) {
     return impossible(
@@ -139,12 +175,12 @@ function refuseWritable(vm: VmFacts, disk: PlacedDisk, args: VmMigrateArgs, stat
     if (args.copyStorage) return undefined
     return impossible(
       'disk_in_no_pool',
-      `${of} (${disk.source}) is in no pool of ${vm.activeOn}: whether ${args.to} has it is not known`,
+      `${of} (${disk.source}) is in no pool of ${placeOf(vm)}: whether ${args.to} has it is not known`,
       'make pools on its directory on both hosts and share them: `taskomatic store share`, or copy it: `--copy-storage`'
     )
   }
   const store = state.store(disk.store)
-  const same = store !== undefined && samePath(store, vm.activeOn, args.to)
+  const same = store !== undefined && samePath(store, placeOf(vm), args.to)
   if (args.copyStorage && store?.pools[args.to]) {
     return impossible(
       'copy_onto_itself',
@@ -155,26 +191,29 @@ function refuseWritable(vm: VmFacts, disk: PlacedDisk, args: VmMigrateArgs, stat
   if (same || args.copyStorage) return undefined
   return impossible(
     'store_not_on_target',
-    `${of} is in store ${quote(disk.store)}, ${whyNot(store, vm.activeOn, args.to)}`,
+    `${of} is in store ${quote(disk.store)}, ${whyNot(store, placeOf(vm), args.to)}`,
     `give ${args.to} the store at the same path, or copy the disk: \`--copy-storage\``
   )
 }
 
-function samePath(store: StoreFacts, source: string | null, target: string): boolean {
-  const [from, to] = [store.pools[source ?? ''], store.pools[target]]
+/** The host that it moves from. */
+const placeOf = (vm: VmFacts): string => vm.activeOn ?? vm.home
+
+function samePath(store: StoreFacts, source: string, target: string): boolean {
+  const [from, to] = [store.pools[source], store.pools[target]]
   return to?.active === true && from?.target === to.target
 }
 
-function whyNot(store: StoreFacts | undefined, source: string | null, target: string): string {
+function whyNot(store: StoreFacts | undefined, source: string, target: string): string {
   const pool = store?.pools[target]
   if (!pool) return `which ${target} has no pool on`
   if (!pool.active) return `whose pool ${quote(pool.pool)} on ${target} is not active`
-  return `which is at ${store?.pools[source ?? '']?.target ?? 'no path'} on ${source} and at ${pool.target ?? 'no path'} on ${target}`
+  return `which is at ${store?.pools[source]?.target ?? 'no path'} on ${source} and at ${pool.target ?? 'no path'} on ${target}`
 }
 
 function refuseDrive(vm: VmFacts, disk: PlacedDisk, args: VmMigrateArgs, state: FleetState): Verdict | undefined {
   const store = disk.store === null ? undefined : state.store(disk.store)
-  if (store && samePath(store, vm.activeOn, args.to)) return undefined
+  if (store && samePath(store, placeOf(vm), args.to)) return undefined
   return impossible(
     'local_image',
     `${disk.device} ${disk.target} of ${named(vm)} has ${disk.source}, which ${args.to} does not have`,
