@@ -2,6 +2,8 @@
 import type { HostIdentity } from '../model/host.ts'
 import type { ObservedNetwork, ObservedPool, ObservedVolume } from '../model/storage.ts'
 import type { ObservedVm, VmMark, VmSpec } from '../model/vm.ts'
+import type { DiskUsers } from './disk-users.ts'
+import type { VmDeviceCalls } from './vm-devices.ts'
 import type { VolumeStreams } from './volume-streams.ts'
 
 export type HostListing = { vms: ObservedVm[]; pools: ObservedPool[]; networks: ObservedNetwork[] }
@@ -47,7 +49,7 @@ export type VmXmlOptions = {
   migratable?: boolean
 }
 
-export interface Host extends VolumeStreams {
+export interface Host extends VolumeStreams, DiskUsers, VmDeviceCalls {
   readonly name: string
 
   identify(): Promise<HostIdentity>

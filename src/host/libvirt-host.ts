@@ -9,6 +9,7 @@ import type { HostIdentity } from '../model/host.ts'
 import type { ObservedPool, ObservedVolume } from '../model/storage.ts'
 import type { ObservedVm, VmMark, VmSpec } from '../model/vm.ts'
 import { toHostError, type HostBasics, type HostCalls } from './calls.ts'
+import { diskUsers } from './disk-users.ts'
 import { HostError } from './error.ts'
 import type { Host, HostChange, HostListing, MigrateOptions, UndefineOptions, VmJob, VmXmlOptions } from './host.ts'
 import { identify } from './identity.ts'
@@ -17,6 +18,7 @@ import { migrateVm, vmJob } from './migration.ts'
 import { Storage } from './storage.ts'
 import { untilVm } from './until.ts'
 import { domainOf, Vms } from './vms.ts'
+import { vmDeviceCalls, type VmDeviceCalls } from './vm-devices.ts'
 import { markedXml, vmXml } from './vm-xml.ts'
 
 /** From here on libvirt can say what becomes of a TPM's state. */
@@ -27,12 +29,14 @@ export class LibvirtHost implements Host {
   readonly #calls: HostCalls
   readonly #vms: Vms
   readonly #storage: Storage
+  readonly #devices: VmDeviceCalls
 
   constructor(calls: HostCalls) {
     this.name = calls.name
     this.#calls = calls
     this.#vms = new Vms(calls)
     this.#storage = new Storage(calls)
+    this.#devices = vmDeviceCalls(calls)
   }
 
   identify = (): Promise<HostIdentity> => identify(this.#calls)
@@ -144,6 +148,20 @@ export class LibvirtHost implements Host {
     const watched = { name: this.name, look: this.vm, onChange: this.onChange }
     return untilVm(watched, uuid, holds, options)
   }
+
+  diskUsers: Host['diskUsers'] = (mentioned) => diskUsers(this.#calls, mentioned)
+
+  vmDevices: Host['vmDevices'] = (uuid) => this.#devices.vmDevices(uuid)
+  addDisk: Host['addDisk'] = (uuid, disk, place) => this.#devices.addDisk(uuid, disk, place)
+  removeDisk: Host['removeDisk'] = (uuid, target, place) => this.#devices.removeDisk(uuid, target, place)
+  addNic: Host['addNic'] = (uuid, nic, place) => this.#devices.addNic(uuid, nic, place)
+  removeNic: Host['removeNic'] = (uuid, mac, place) => this.#devices.removeNic(uuid, mac, place)
+  setDiskSource: Host['setDiskSource'] = (...args) => this.#devices.setDiskSource(...args)
+  resizeDisk: Host['resizeDisk'] = (uuid, target, bytes) => this.#devices.resizeDisk(uuid, target, bytes)
+  copyDisk: Host['copyDisk'] = (uuid, target, to) => this.#devices.copyDisk(uuid, target, to)
+  diskCopy: Host['diskCopy'] = (uuid, target) => this.#devices.diskCopy(uuid, target)
+  switchToCopy: Host['switchToCopy'] = (uuid, target) => this.#devices.switchToCopy(uuid, target)
+  abortCopy: Host['abortCopy'] = (uuid, target) => this.#devices.abortCopy(uuid, target)
 
   pool = (name: string): Promise<ObservedPool | undefined> => this.#storage.pool(name)
   definePool = (spec: { name: string; type: 'dir'; target: string }): Promise<void> => this.#storage.definePool(spec)

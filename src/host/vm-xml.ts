@@ -79,7 +79,8 @@ function letters(index: number): string {
   return index < 26 ? last : letters(Math.floor(index / 26) - 1) + last
 }
 
-function diskXml(disk: Disk, target: string): string {
+/** One disk or drive, as it is defined and as it is plugged in. An empty path is an empty drive. */
+export function diskXml(disk: Disk, target: string): string {
   const block = disk.path.startsWith('/dev/')
   const writable = !disk.readOnly && disk.device === 'disk'
   // The host's page cache would make a migration unsafe: the target could read what the source has not written yet.
@@ -87,7 +88,7 @@ function diskXml(disk: Disk, target: string): string {
   return [
     `<disk${attributes({ type: block ? 'block' : 'file', device: disk.device })}>`,
     `<driver${driver}/>`,
-    `<source${attributes(block ? { dev: disk.path } : { file: disk.path })}/>`,
+    disk.path === '' ? '' : `<source${attributes(block ? { dev: disk.path } : { file: disk.path })}/>`,
     `<target${attributes({ dev: target, bus: disk.bus })}/>`,
     disk.readOnly ? '<readonly/>' : '',
     disk.shareable ? '<shareable/>' : '',
@@ -95,7 +96,7 @@ function diskXml(disk: Disk, target: string): string {
   ].join('')
 }
 
-function nicXml(nic: VmSpec['nics'][number]): string {
+export function nicXml(nic: VmSpec['nics'][number]): string {
   const [type, source] = nic.bridge
     ? ['bridge', { bridge: nic.bridge }]
     : nic.network
