@@ -30,7 +30,7 @@ export function readVmXml(xml: string): VmFromXml {
 
 function readDisk(disk: Element): VmDisk {
   const type = attributeOf(disk, 'type') ?? 'file'
-  const source = diskSource(type, childOf(disk, 'source'))
+  const source = sourceOf(type, childOf(disk, 'source'))
   return {
     target: attributeOf(childOf(disk, 'target'), 'dev') ?? '',
     device: deviceOf(attributeOf(disk, 'device')),
@@ -50,7 +50,8 @@ function deviceOf(device: string | null): VmDisk['device'] {
   return device === 'cdrom' || device === 'floppy' || device === 'lun' ? device : 'disk'
 }
 
-function diskSource(type: string, source: Element | undefined): string | null {
+/** What a disk's `<source>` names: a path, a device, `pool/volume`. */
+export function sourceOf(type: string, source: Element | undefined): string | null {
   if (type !== 'volume')
     return ['file', 'dev', 'dir', 'name', 'path'].map((name) => attributeOf(source, name)).find(Boolean) ?? null
   const [pool, volume] = [attributeOf(source, 'pool'), attributeOf(source, 'volume')]
