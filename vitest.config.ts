@@ -36,6 +36,11 @@ export default defineConfig({
         havePostgres15 ? ['test/{db,queue}/**/*.test.ts'] : ['test/support/no-postgres-15.test.ts'],
         { env: { TASKOMATIC_TEST_PG: '15' }, globalSetup: havePostgres15 ? cluster : [] }
       ),
+      // Nothing may depend on notifications: the engine's tests once more, with engines that hear none.
+      project('notify-off', ['test/dispatcher/**/*.test.ts'], {
+        env: { TASKOMATIC_TEST_NOTIFY: 'off' },
+        globalSetup: cluster
+      }),
       project('system', system, { fileParallelism: false, testTimeout: 120_000 })
     ]
   }

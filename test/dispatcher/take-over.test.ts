@@ -35,7 +35,7 @@ afterAll(async () => {
 
 /** Another dispatcher begins the task in the transaction that stores it, so that ours cannot be first, and is never heard of again. */
 async function begunElsewhere(name: string): Promise<number> {
-  const other = await registerDispatcher(engine.database, { name: 'gone', leaseMs: 300 })
+  const other = await registerDispatcher(engine.database, { name: 'gone', leaseMs: 2000 })
   const claims = [{ resource: `test/${name}`, mode: 'exclusive' as const }]
   await ensureResources(engine.database, [`test/${name}`])
   return engine.database.transaction(async (tx) => {

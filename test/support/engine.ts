@@ -41,6 +41,9 @@ export type TestEngineOptions = {
 
 const by = 'test'
 
+/** The project `notify-off` runs the integration tests with engines that hear no notification. */
+const notifies = process.env['TASKOMATIC_TEST_NOTIFY'] !== 'off'
+
 export async function startTestEngine(options: TestEngineOptions = {}): Promise<TestEngine> {
   const directory = mkdtempSync(join(tmpdir(), 'tk-'))
   const fresh = await freshDatabase({ poolSize: 20 })
@@ -54,6 +57,7 @@ export async function startTestEngine(options: TestEngineOptions = {}): Promise<
     log,
     definitionKey: Buffer.alloc(32, 7),
     connections: { allowPlaintext: true },
+    ...(notifies ? {} : { listen: false }),
     ...options.engine
   })
   const submitter = createSubmitter({ database, registry })
