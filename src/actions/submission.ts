@@ -1,9 +1,10 @@
-// A submission as people send it, as the queue takes it, and as it is answered and previewed. How one becomes the other is submit.ts.
+// A submission as people send it, as the queue takes it, and as it is answered. How one becomes the other is submit.ts; what it
+// would become is preview.ts.
 import { createHash } from 'node:crypto'
 import type { Json, JsonObject } from '../db/json.ts'
 import { quote } from '../model/name.ts'
 import type { Submission, Submitted } from '../queue/submit.ts'
-import type { Claim, NewTask, TaskRef } from '../queue/task.ts'
+import type { NewTask, TaskRef } from '../queue/task.ts'
 import type { Evaluated } from './evaluate.ts'
 import { RequestError } from './request-error.ts'
 
@@ -37,20 +38,6 @@ export type SubmissionAnswer = {
   overtaken: { id: number; title: string }[]
 }
 
-export type PreviewedTask = {
-  index: number
-  key: string | null
-  action: string
-  title: string
-  irreversible: boolean
-  /** Said when there will be nothing to do. */
-  nothingToDo: string | null
-  claims: Claim[]
-  after: { task: TaskRef; needs: 'complete' | 'ended' }[]
-}
-
-export type Preview = { tasks: PreviewedTask[] }
-
 /** A single request has its fields at the root; a plan's are under /tasks/N. */
 export const pointerTo = (request: SubmissionRequest, index: number): string => (request.plan ? `/tasks/${index}` : '')
 
@@ -82,12 +69,9 @@ function newTask(task: Evaluated, index: number, request: SubmissionRequest): Ne
   }
 }
 
-function prerequisites(
-  task: Evaluated,
-  index: number,
-  request: SubmissionRequest
-): { task: TaskRef; needs: 'complete' }[] {
-  const explicit = (request.tasks[index]?.after ?? []).map((ref, at): TaskRef => {
+/** What `after` names. @throws RequestError bad_prerequisite */
+export function explicitRefs(request: SubmissionRequest, index: number): TaskRef[] {
+  return (request.tasks[index]?.after ?? []).map((ref, at): TaskRef => {
     if (typeof ref === 'number') return ref
     const earlier = indexOfKey(request, ref)
     if (earlier !== undefined && earlier < index) return { index: earlier }
@@ -96,7 +80,14 @@ function prerequisites(
       next: 'put the task that it names before this one'
     })
   })
-  const refs = [...explicit, ...task.thanksTo]
+}
+
+function prerequisites(
+  task: Evaluated,
+  index: number,
+  request: SubmissionRequest
+): { task: TaskRef; needs: 'complete' }[] {
+  const refs = [...explicitRefs(request, index), ...task.thanksTo]
   const known = new Set<string>()
   return refs
     .filter((ref) => !known.has(JSON.stringify(ref)) && known.add(JSON.stringify(ref)))
@@ -157,18 +148,5 @@ export function answerOf(
       title: tasks[index]?.title ?? ''
     })),
     overtaken
-  }
-}
-
-export function previewed(task: Evaluated, index: number, request: SubmissionRequest): PreviewedTask {
-  return {
-    index,
-    key: request.tasks[index]?.key ?? null,
-    action: task.action.name,
-    title: task.title,
-    irreversible: task.action.irreversible ?? false,
-    nothingToDo: task.verdict.verdict === 'nothing_to_do' ? task.verdict.why : null,
-    claims: task.claims,
-    after: prerequisites(task, index, request)
   }
 }

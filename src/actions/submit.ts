@@ -1,5 +1,6 @@
 // How a request becomes tasks: checked, resolved, asked of predicted state, and stored with its claims and prerequisites,
 // all or nothing. Nobody else writes tasks but a complex task that expands.
+import { DatabaseError } from '../db/error.ts'
 import type { Database, Sql, Tx } from '../db/open.ts'
 import type { JsonObject } from '../db/json.ts'
 import type { Overlay } from '../inventory/fleet-state.ts'
@@ -13,19 +14,19 @@ import type { Action } from './action.ts'
 import { checkArgs } from './check-args.ts'
 import { evaluatePlan, mergeClaims, type Asked, type Evaluated, type Evaluation, type Loaded } from './evaluate.ts'
 import { overtake } from './overtake.ts'
+import { previewOf, type Preview } from './preview.ts'
 import { RequestError } from './request-error.ts'
 import {
   answerOf,
   asSubmission,
   fingerprint,
   pointerTo,
-  previewed,
-  type Preview,
   type SubmissionAnswer,
   type SubmissionRequest
 } from './submission.ts'
 
-export type { Preview, RequestedTask, SubmissionAnswer, SubmissionRequest } from './submission.ts'
+export type { Preview } from './preview.ts'
+export type { RequestedTask, SubmissionAnswer, SubmissionRequest } from './submission.ts'
 
 export interface Submitter {
   /** @throws RequestError when a task is impossible or badly asked; nothing is stored then. QueueError */
@@ -58,7 +59,7 @@ export function createSubmitter(options: { database: Database; registry: Readonl
     },
     async preview(request) {
       const { evaluation } = await evaluateLoaded(database, askedOf(request, registry), new Set())
-      return { tasks: accepted(evaluation, request).map((task, index) => previewed(task, index, request)) }
+      return previewOf(database, accepted(evaluation, request), request)
     }
   }
 }
@@ -76,7 +77,9 @@ async function submitNew(
   for (let round = 0; round < maxLockRounds; round++) {
     const names = claims.map((claim) => claim.resource)
     await ensureResources(database, names)
-    const outcome = await database.transaction((tx) => submitLocked(tx, asked, request, claims, subjects))
+    const outcome = await database
+      .transaction((tx) => submitLocked(tx, asked, request, claims, subjects))
+      .catch((error: unknown) => movedMeanwhile(error, claims, subjects))
     if (outcome.stored) return answerOf(request, outcome.tasks, outcome.stored, overtaken)
     claims = outcome.again
     subjects = outcome.subjects
@@ -89,6 +92,12 @@ type Outcome =
   | { stored: Submitted; tasks: Evaluated[] }
   /** The fleet moved before the locks were held: these are the claims to lock, and the subjects to load, next time. */
   | { stored: null; again: Claim[]; subjects: Set<string> }
+
+/** A prerequisite that was held in the same moment, or a deadlock: nothing happened, and it is asked for again. */
+function movedMeanwhile(error: unknown, again: Claim[], subjects: Set<string>): Outcome {
+  if (error instanceof DatabaseError && error.code === 'conflict') return { stored: null, again, subjects }
+  throw error
+}
 
 async function submitLocked(
   tx: Tx,

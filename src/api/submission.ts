@@ -92,31 +92,56 @@ export const Submitted = Type.Object(
 )
 export type Submitted = Static<typeof Submitted>
 
+const Because = Type.Union(
+  [
+    Type.Object({ kind: Type.Literal('asked') }),
+    Type.Object({ kind: Type.Literal('needs') }),
+    Type.Object({ kind: Type.Literal('claim'), resource: Type.String() })
+  ],
+  {
+    description:
+      'asked: `after` names it. needs: the task is possible only thanks to it. claim: both touch the resource, and it comes first'
+  }
+)
+
+const PreviewedTask = Type.Object({
+  index: Type.Integer(),
+  key: Type.Union([Type.String(), Type.Null()]),
+  action: Type.String(),
+  title: Type.String(),
+  irreversible: Type.Boolean(),
+  nothingToDo: Type.Union([Type.String(), Type.Null()], { description: 'Why there will be nothing to do' }),
+  claims: Type.Array(
+    Type.Object({
+      resource: Type.String(),
+      mode: Type.Union([Type.Literal('shared'), Type.Literal('exclusive')])
+    })
+  ),
+  after: Type.Array(
+    Type.Object({
+      task: Type.Union([Type.Integer(), Type.Object({ index: Type.Integer() })]),
+      needs: Type.Union([Type.Literal('complete'), Type.Literal('ended')]),
+      title: Type.String(),
+      because: Type.Array(Because)
+    }),
+    { description: 'What it would wait for: elements of this submission by index, stored tasks by id' }
+  ),
+  afterMore: Type.Integer({ description: 'Further stored tasks: at most 100 a resource are listed' }),
+  later: Type.Union([Type.String(), Type.Null()], {
+    description: 'Held, or not due: it takes its place in the queue only then'
+  })
+})
+
 export const Preview = Type.Object(
   {
-    tasks: Type.Array(
-      Type.Object({
-        index: Type.Integer(),
-        key: Type.Union([Type.String(), Type.Null()]),
-        action: Type.String(),
-        title: Type.String(),
-        irreversible: Type.Boolean(),
-        nothingToDo: Type.Union([Type.String(), Type.Null()], { description: 'Why there will be nothing to do' }),
-        claims: Type.Array(
-          Type.Object({
-            resource: Type.String(),
-            mode: Type.Union([Type.Literal('shared'), Type.Literal('exclusive')])
-          })
-        ),
-        after: Type.Array(
-          Type.Object({
-            task: Type.Union([Type.Integer(), Type.Object({ index: Type.Integer() })]),
-            needs: Type.Union([Type.Literal('complete'), Type.Literal('ended')]),
-            title: Type.String()
-          })
-        )
-      })
-    )
+    tasks: Type.Array(PreviewedTask),
+    waitsFor: Type.Array(
+      Type.Object({ id: Type.Integer(), action: Type.String(), title: Type.String(), state: Type.String() }),
+      { description: 'The stored tasks that `after` names' }
+    ),
+    overtakes: Type.Array(Type.Object({ id: Type.Integer(), title: Type.String() }), {
+      description: 'Unfinished tasks that would be cancelled to make way'
+    })
   },
   { $id: 'Preview' }
 )

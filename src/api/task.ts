@@ -72,6 +72,7 @@ export const TaskView = Type.Object(
     }),
     progress: Type.Unknown(),
     result: Type.Unknown(),
+    evidence: Type.Unknown({ description: 'Of an uncertain task: what was found when it was looked for' }),
     error: orNull(TaskProblem),
     cancelRequested: orNull(Type.Object({ by: Type.String(), reason: orNull(Type.String()), at: Instant })),
     undo: Type.String(),

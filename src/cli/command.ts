@@ -85,6 +85,8 @@ export type OwnCommand = Words & {
   run: (cli: Cli, given: Given, common: CommonOptions) => Promise<ExitName>
   /** Takes --wait, --timeout. */
   waits?: true
+  /** Takes --dry-run, --graph, and prints with -o text and dot as well. */
+  previews?: true
 }
 
 export type CommandSpec = ActionCommand | OwnCommand

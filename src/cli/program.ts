@@ -30,19 +30,28 @@ const outputOption: OptionSpec = {
   kind: 'text',
   choices: formats
 }
+const previewFormats = [...formats, 'text', 'dot'] as const
+const previewOutputOption: OptionSpec = {
+  ...outputOption,
+  help: `how to print: ${formats.join(', ')}; of --dry-run also text (default), dot`,
+  choices: previewFormats
+}
 const waitOptions: readonly OptionSpec[] = [
   { flags: '--wait', help: 'wait for the end (the default on a terminal)', kind: 'flag' },
   { flags: '--no-wait', help: 'do not wait', kind: 'flag' },
   { flags: '--timeout <duration>', help: 'wait no longer than this; the tasks go on', kind: 'seconds' }
 ]
-const submitOptions: readonly OptionSpec[] = [
-  { flags: '--dry-run', help: 'print the tasks that would be made, make none', kind: 'flag' },
+const previewOptions: readonly OptionSpec[] = [
+  { flags: '--dry-run', help: 'print the graph of the tasks that would be made, make none', kind: 'flag' },
   {
     flags: '--graph <format>',
-    help: 'how --dry-run prints: text, json, dot',
+    help: 'how --dry-run prints: text, json, dot; as -o',
     kind: 'text',
     choices: ['text', 'json', 'dot']
-  },
+  }
+]
+const submitOptions: readonly OptionSpec[] = [
+  ...previewOptions,
   { flags: '--reason <text>', help: 'why; kept with the task', kind: 'text' },
   { flags: '--priority <number>', help: 'larger first, -100 to 100; default 0', kind: 'count', min: -100, max: 100 },
   { flags: '--at <time>', help: 'not before: 22:30, +2h, 2026-03-01T22:30', kind: 'time' },
@@ -54,9 +63,9 @@ const yesOption: OptionSpec = { flags: '-y, --yes', help: 'do not ask', kind: 'f
 /** Options of a command with those that all of its kind have; an action's own option hides a common one of its name. */
 export function optionsOf(command: CommandSpec): readonly OptionSpec[] {
   const own = command.options ?? []
-  const common: OptionSpec[] = [outputOption]
+  const common: OptionSpec[] = [isAction(command) || command.previews ? previewOutputOption : outputOption]
   if (isAction(command)) common.push(...submitOptions, ...waitOptions, ...(command.irreversible ? [yesOption] : []))
-  else if (command.waits) common.push(...waitOptions)
+  else common.push(...(command.previews ? previewOptions : []), ...(command.waits ? waitOptions : []))
   const taken = new Set(own.map(({ flags }) => longName(flags)))
   return [...own, ...common.filter(({ flags }) => !taken.has(longName(flags)))]
 }

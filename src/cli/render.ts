@@ -24,8 +24,9 @@ export type View<T> = {
 
 export type Printer = Streams & { format: Format; color: boolean }
 
-/** A list: rows in every format. In a table nothing but the header is said when there are none. */
+/** A list: rows in every format, and of one row a list too. In a table nothing but the header is said when there are none. */
 export async function printList<T>(printer: Printer, rows: readonly T[], view: View<T>): Promise<void> {
+  if (printer.format === 'yaml') return printYaml(printer, rows)
   if (await printData(printer, rows, view.name)) return
   printer.out.write(await table(rows, view, printer))
 }
@@ -39,7 +40,13 @@ export async function printOne<T>(
 ): Promise<void> {
   const { format, out } = printer
   if (format === 'json') out.write(`${JSON.stringify(value, null, 2)}\n`)
+  else if (format === 'yaml') await printYaml(printer, value)
   else if (!(await printData(printer, [value], name))) out.write(await text())
+}
+
+async function printYaml({ out }: Printer, value: unknown): Promise<void> {
+  const { stringify } = await import('yaml')
+  out.write(stringify(value))
 }
 
 async function printData<T>({ format, out }: Printer, rows: readonly T[], name: (row: T) => string): Promise<boolean> {
@@ -50,11 +57,6 @@ async function printData<T>({ format, out }: Printer, rows: readonly T[], name: 
     case 'jsonl':
       for (const row of rows) out.write(`${JSON.stringify(row)}\n`)
       return true
-    case 'yaml': {
-      const { stringify } = await import('yaml')
-      out.write(stringify(rows.length === 1 ? rows[0] : rows))
-      return true
-    }
     case 'name':
       for (const row of rows) out.write(`${clean(name(row))}\n`)
       return true

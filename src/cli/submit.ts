@@ -5,7 +5,7 @@ import type { ActionCommand, Given } from './command.ts'
 import type { Cli } from './context.ts'
 import { CliError, usage, type ExitName } from './failure.ts'
 import { confirm } from './confirm.ts'
-import { previewText } from './preview.ts'
+import { printPreview, type PreviewFormat } from './preview.ts'
 import { optionValue, type CommonOptions } from './program.ts'
 import { valueOf } from './values.ts'
 import { printTasks, waitForTasks } from './wait.ts'
@@ -21,6 +21,7 @@ export async function runAction(
   given: Given,
   common: CommonOptions
 ): Promise<ExitName> {
+  refuseGraphs(common)
   const tasks = await tasksOf(cli, command, given)
   if (command.irreversible && !common.dryRun && !common.yes)
     await confirm(cli, tasks.length === 1 ? command.summary : `${command.summary}: ${tasks.length} times`)
@@ -28,6 +29,12 @@ export async function runAction(
   if (common.dryRun) return dryRun(cli, body, common)
   const submitted = await submit(cli, body.path, body.body)
   return follow(cli, submitted, common)
+}
+
+/** A graph is what a dry run prints; what was stored is printed as a list. */
+export function refuseGraphs({ dryRun: dry, output, graph }: CommonOptions): void {
+  if (dry || (output !== 'dot' && graph === undefined)) return
+  throw usage(`${graph === undefined ? '-o dot' : '--graph'} is for --dry-run`, 'add --dry-run, or leave it out')
 }
 
 /** Waits and prints as the options say, or as the terminal does. */
@@ -51,8 +58,8 @@ export async function dryRun(
   common: CommonOptions
 ): Promise<ExitName> {
   const preview = await cli.client().post<Preview>(path, body, { query: { dryRun: 'true' } })
-  const graph = common.graph ?? (cli.format === 'json' ? 'json' : 'text')
-  cli.out.write(previewText(preview, graph))
+  const format = common.graph ?? common.output ?? 'text'
+  await printPreview(cli, preview, format as PreviewFormat)
   return 'done'
 }
 
@@ -89,6 +96,7 @@ async function tasksOf(cli: Cli, command: ActionCommand, given: Given): Promise<
   const operands = command.operands ?? []
   // Several values of an operand that is no argument are one task's.
   const many = operands.find((operand) => operand.many && operand.arg !== undefined)
+  const hosts = hostsOf(command, shared)
   for (const operand of operands) {
     const [word] = given.operands[operand.name] ?? []
     if (operand === many || word === undefined || operand.arg === undefined) continue
@@ -96,13 +104,16 @@ async function tasksOf(cli: Cli, command: ActionCommand, given: Given): Promise<
   }
   const words = many ? (given.operands[many.name] ?? []) : [undefined]
   if (new Set(words).size < words.length) throw usage('the same name is given twice', 'give each name once')
-  const each = words.flatMap((word): Record<string, unknown>[] => {
-    const one: Record<string, unknown> = {
-      ...shared,
-      ...(many?.arg && word !== undefined ? { [many.arg]: valueOf(many.kind, word, many.name, many) } : {})
-    }
-    return [command.finish?.(one, given) ?? one].flat()
-  })
+  const each = words.flatMap((word) =>
+    hosts.flatMap((host): Record<string, unknown>[] => {
+      const one: Record<string, unknown> = {
+        ...shared,
+        ...host,
+        ...(many?.arg && word !== undefined ? { [many.arg]: valueOf(many.kind, word, many.name, many) } : {})
+      }
+      return [command.finish?.(one, given) ?? one].flat()
+    })
+  )
   return each.flatMap((args, index) => {
     const key = `t${index}`
     const further = command.followedBy?.(args, given) ?? []
@@ -113,6 +124,18 @@ async function tasksOf(cli: Cli, command: ActionCommand, given: Given): Promise<
     }))
     return [{ key, action: command.action, args }, ...followers]
   })
+}
+
+/** `--host h1,h2` of an action that has a host is one task for each. */
+function hostsOf(command: ActionCommand, shared: Record<string, unknown>): { host?: string }[] {
+  const option = command.options?.find(({ arg }) => arg === 'host')
+  const text = shared['host']
+  if (!option || typeof text !== 'string') return [{}]
+  const hosts = text.split(',')
+  if (hosts.includes(''))
+    throw usage(`--host ${JSON.stringify(text)} names an empty host`, 'write h1,h2 without blanks')
+  if (new Set(hosts).size < hosts.length) throw usage('the same host is given twice', 'give each host once')
+  return hosts.map((host) => ({ host }))
 }
 
 function bodyOf(tasks: AskedTask[], common: CommonOptions): { path: string; body: object } {

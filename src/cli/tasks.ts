@@ -1,6 +1,6 @@
 // How tasks look in a terminal. The words of states are the server's.
 import type { LogLine, TaskProblem, TaskSummary, TaskView, Why } from '../api/task.ts'
-import { ageText, clean, sheet, type Tone, type View } from './render.ts'
+import { ageText, bytesText, clean, sheet, type Tone, type View } from './render.ts'
 
 const ended = new Set(['complete', 'failed', 'cancelled'])
 export const hasEnded = (state: string): boolean => ended.has(state)
@@ -59,6 +59,16 @@ function considered(bound: unknown): string | undefined {
   return [...lines, ...(more > 0 ? [`and ${more} more`] : [])].join('\n')
 }
 
+/** `1.5GiB of 4GiB (37 %), 12 s left`; of what cannot be read so, the JSON. */
+export function progressText(progress: unknown): string | undefined {
+  const [done, total, unit, note] = ['done', 'total', 'unit', 'note'].map((key) => fieldOf(progress, key))
+  if (typeof done !== 'number' || typeof unit !== 'string') return json(progress)
+  const amount = (value: number) => (unit === 'bytes' ? bytesText(value) : String(value))
+  const whole = typeof total === 'number' ? ` of ${amount(total)}` : ''
+  const share = typeof total === 'number' && total > 0 ? ` (${Math.floor((100 * done) / total)} %)` : ''
+  return `${amount(done)}${whole}${unit === 'bytes' ? '' : ` ${unit}`}${share}${typeof note === 'string' && note !== '' ? `, ${note}` : ''}`
+}
+
 export const taskSheet = (task: TaskView): string =>
   sheet([
     ['Task', `${task.id}  ${task.title}`],
@@ -74,8 +84,9 @@ export const taskSheet = (task: TaskView): string =>
         ? `by ${task.cancelRequested.by} at ${task.cancelRequested.at}${task.cancelRequested.reason ? `: ${task.cancelRequested.reason}` : ''}`
         : undefined
     ],
-    ['Progress', json(task.progress)],
+    ['Progress', progressText(task.progress)],
     ['Result', json(task.result)],
+    ['Found', json(task.evidence)],
     ['Submitted', `${task.submittedAt} by ${task.by}`],
     ['Reason', task.reason],
     ['Not before', task.notBefore],

@@ -1,6 +1,14 @@
 // One claimed task from claim to end: facts, host, final claims, check, run, and what became of it.
 // Returns the end to record, or null when there is nothing to record (it went back to waiting, or is no longer ours).
-import { complete, uncertain, type Action, type ActionContext, type Outcome, type Probe } from '../actions/action.ts'
+import {
+  complete,
+  uncertain,
+  type Action,
+  type ActionContext,
+  type Outcome,
+  type Probe,
+  type Verdict
+} from '../actions/action.ts'
 import { mergeClaims } from '../actions/evaluate.ts'
 import type { Database, Sql } from '../db/open.ts'
 import type { JsonObject } from '../db/json.ts'
@@ -44,7 +52,7 @@ export async function executeTask(execution: Execution, task: ClaimedTask): Prom
   if (placed.outcome === 'gone') return null
   const { context, step } = execution.contextFor(task, placed.state, placed.host)
   const outcome = await runOrProbe(action, context, task, step)
-  if (outcome.outcome !== 'expand') return ended(task, outcome)
+  if (outcome.outcome !== 'expand') return ended(task, said(outcome, placed.nothingToDo))
   const expanded = await expand(execution.database, {
     dispatcher: execution.dispatcher,
     task: task.id,
@@ -57,7 +65,8 @@ export async function executeTask(execution: Execution, task: ClaimedTask): Prom
 }
 
 type Prepared =
-  | { outcome: 'ready'; state: FleetState; host: string | null }
+  /** nothingToDo: why, by what was observed before it ran. */
+  | { outcome: 'ready'; state: FleetState; host: string | null; nothingToDo?: string | undefined }
   | { outcome: 'end'; end: Exclude<Outcome, { outcome: 'expand' }> }
   | { outcome: 'gone' }
 
@@ -81,13 +90,13 @@ async function prepare(execution: Execution, task: ClaimedTask, action: Action):
     if (bound.outcome === 'gone') return { outcome: 'gone' }
     if (bound.outcome === 'nowhere')
       return { outcome: 'end', end: { outcome: 'park', reason: bound.reason, key: bound.key } }
-    const verdict = await checked(execution, task, action, base, bound.host)
-    if (verdict) return { outcome: 'end', end: failedBy(verdict) }
-    return { outcome: 'ready', state: stateOf(base, bound.host), host: bound.host }
+    const { error, nothingToDo } = await checked(execution, task, action, base, bound.host)
+    if (error) return { outcome: 'end', end: failedBy(error) }
+    return { outcome: 'ready', state: stateOf(base, bound.host), host: bound.host, nothingToDo }
   }
-  const verdict = await checked(execution, task, action, base, null)
-  if (verdict) return { outcome: 'end', end: failedBy(verdict) }
-  return { outcome: 'ready', state: stateOf(base, null), host: null }
+  const { error, nothingToDo } = await checked(execution, task, action, base, null)
+  if (error) return { outcome: 'end', end: failedBy(error) }
+  return { outcome: 'ready', state: stateOf(base, null), host: null, nothingToDo }
 }
 
 /** Where an earlier attempt was bound: it has its claims, and what it did was done there. */
@@ -127,7 +136,7 @@ export async function probeTask(execution: Execution, task: ClaimedTask): Promis
 }
 
 /**
- * The verdict on observed facts; only `impossible` counts, since whether there is nothing to do is for the host to say.
+ * The verdict on observed facts; only `impossible` decides, since whether there is nothing to do is for the host to say.
  * What looks impossible is looked up on the host first: the inventory may lag behind.
  */
 async function checked(
@@ -136,7 +145,7 @@ async function checked(
   action: Action,
   base: Map<string, JsonObject | null>,
   host: string | null
-): Promise<TaskError | undefined> {
+): Promise<{ error?: TaskError; nothingToDo?: string }> {
   const ask = () =>
     asked(
       execution.database,
@@ -146,12 +155,24 @@ async function checked(
       host
     )
   const first = await ask()
-  if (first.verdict.verdict !== 'impossible') return undefined
+  if (first.verdict.verdict !== 'impossible') return whyNothing(first.verdict)
   await execution.refresh(first.claims, host)
   base.clear()
   const { verdict } = await ask()
-  if (verdict.verdict !== 'impossible') return undefined
-  return { code: verdict.code, message: verdict.message, step: 'check', next: verdict.next }
+  if (verdict.verdict !== 'impossible') return whyNothing(verdict)
+  return { error: { code: verdict.code, message: verdict.message, step: 'check', next: verdict.next } }
+}
+
+const whyNothing = (verdict: Verdict) => (verdict.verdict === 'nothing_to_do' ? { nothingToDo: verdict.why } : {})
+
+/** What was so already is said with the result, unless the action found that it was not (`already: false`). */
+function said<O extends Exclude<Outcome, { outcome: 'expand' }>>(outcome: O, nothingToDo: string | undefined): O {
+  if (outcome.outcome !== 'complete' || nothingToDo === undefined) return outcome
+  const { result } = outcome
+  if (result !== null && (typeof result !== 'object' || Array.isArray(result))) return outcome
+  const found = result ?? {}
+  if (found['already'] === false || found['alreadyRunning'] === false) return outcome
+  return { ...outcome, result: { ...found, nothingToDo } }
 }
 
 /** Facts lead to further facts (a VM to its disks, these to their stores); each round loads at least one more. */

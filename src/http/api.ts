@@ -70,7 +70,7 @@ export async function createApi(parts: ApiParts): Promise<Api> {
   })
   await app.register(
     async (routes) => {
-      submissionRoutes(routes, { submitter, preflight: parts.preflight ?? new Map(), reads })
+      submissionRoutes(routes, { submitter, preflight: parts.preflight ?? new Map() })
       taskRoutes(routes, { reads, feed, closing: closing.signal })
       wishRoutes(routes, { database, wake })
       planRoutes(routes, { reads, feed, closing: closing.signal })

@@ -1,11 +1,9 @@
 // POST /tasks and POST /plans: what comes in over the network, as a submission. With `?dryRun=true` only what would be made.
 import { Type } from 'typebox'
-import type { Preview as SubmittersPreview, SubmissionRequest, Submitter } from '../actions/submit.ts'
-import type { Database } from '../db/open.ts'
+import type { SubmissionRequest, Submitter } from '../actions/submit.ts'
 import { RequestError } from '../actions/request-error.ts'
 import { PlanSubmission, Preview, Submitted, TaskSubmission } from '../api/submission.ts'
 import { answers, limits, type Api } from './app.ts'
-import { summariesOf } from './task-view.ts'
 
 type Args = SubmissionRequest['tasks'][number]['args']
 
@@ -78,23 +76,7 @@ export function submissionRoutes(app: Api, deps: Parts): void {
   )
 }
 
-type Parts = { submitter: Submitter; preflight: Preflight; reads: Database }
-
-/** With the titles of what the new tasks would wait for. */
-async function titled(preview: SubmittersPreview, reads: Database): Promise<Preview> {
-  const stored = preview.tasks.flatMap(({ after }) =>
-    after.flatMap(({ task }) => (typeof task === 'number' ? [task] : []))
-  )
-  const titles = await summariesOf(reads, [...new Set(stored)].slice(0, 1000))
-  const titleOf = (task: number | { index: number }) =>
-    (typeof task === 'number' ? titles.get(task) : preview.tasks[task.index])?.title ?? ''
-  return {
-    tasks: preview.tasks.map((task) => ({
-      ...task,
-      after: task.after.map((edge) => ({ ...edge, title: titleOf(edge.task) }))
-    }))
-  }
-}
+type Parts = { submitter: Submitter; preflight: Preflight }
 
 async function ask(
   preflight: Preflight,
@@ -118,7 +100,7 @@ function given(
 }
 
 async function answer(
-  { submitter, preflight, reads }: Parts,
+  { submitter, preflight }: Parts,
   submission: SubmissionRequest,
   { dryRun }: { dryRun?: 'true' | 'false' }
 ): Promise<{ status: 200 | 201; body: object }> {
@@ -127,7 +109,7 @@ async function answer(
   if (dryRun === 'true' || asks.length > 0) {
     const preview = await submitter.preview(submission)
     await Promise.all(asks.map((task) => ask(preflight, submission, task)))
-    if (dryRun === 'true') return { status: 200, body: await titled(preview, reads) }
+    if (dryRun === 'true') return { status: 200, body: preview }
   }
   const submitted = await submitter.submit(submission)
   return { status: submitted.replayed ? 200 : 201, body: submitted }

@@ -13,7 +13,7 @@ export const summaryOf = (task: QueueSummary | Task, note?: string): TaskSummary
   action: task.action,
   title: task.title,
   state: task.state,
-  note: note ?? task.error?.message ?? null,
+  note: note ?? ('note' in task ? task.note : null) ?? task.error?.message ?? null,
   priority: task.priority,
   plan: task.plan,
   parent: task.parent,
@@ -47,6 +47,7 @@ export async function viewOf(database: Database, task: Task): Promise<TaskView> 
     bound: task.bound,
     progress: task.progress,
     result: task.result,
+    evidence: task.evidence,
     error: task.error,
     undo: task.undoState,
     cancelRequested: task.cancelRequested && { ...task.cancelRequested, at: task.cancelRequested.at.toISOString() },
@@ -61,9 +62,16 @@ export async function viewOf(database: Database, task: Task): Promise<TaskView> 
 
 /** Why it stands still, in a few words, where the queue has them. */
 async function noteOf(database: Database, task: Task): Promise<string | undefined> {
+  if (task.state === 'complete') return nothingToDoOf(task)
   if (!['held', 'parked', 'scheduled', 'awaiting', 'uncertain'].includes(task.state)) return undefined
   const { held, parked, due, awaiting } = await why(database, task.id)
   return held?.reason ?? parked?.reason ?? (due ? `not before ${due.toISOString()}` : awaiting?.what)
+}
+
+function nothingToDoOf({ result }: Task): string | undefined {
+  if (result === null || typeof result !== 'object' || Array.isArray(result)) return undefined
+  const why = result['nothingToDo']
+  return typeof why === 'string' ? `nothing to do: ${why}` : undefined
 }
 
 export async function summariesOf(database: Database, ids: readonly number[]): Promise<Map<number, QueueSummary>> {

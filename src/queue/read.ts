@@ -19,11 +19,23 @@ export type TaskSummary = {
   endedAt: Date | null
   attempts: number
   error: TaskError | null
+  /** In a few words, where the queue has them: why it stands still (held, parked, not due, awaiting), or had nothing to do. */
+  note: string | null
 }
 
+// The state's own table only: of several reasons the first is shown.
+const NOTE = `case coalesce(t.outcome, o.state)
+    when 'held' then (select h.reason from queue.held h where h.task = t.id)
+    when 'parked' then (select k.reason from queue.parked k where k.task = t.id)
+    when 'scheduled' then (select 'not before ' || to_char(s.due at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+      from queue.scheduled s where s.task = t.id)
+    when 'awaiting' then (select r.awaiting from queue.run r where r.task = t.id)
+    when 'complete' then 'nothing to do: ' || (t.result ->> 'nothingToDo')
+    when 'uncertain' then (select r.error ->> 'message' from queue.run r where r.task = t.id)
+  end`
 const SUMMARY = `t.id, t.action, t.title, coalesce(t.outcome, o.state) as state, t.plan, t.parent, t.priority, t.created_by as by,
   t.created_at as "createdAt", coalesce(o.started_at, t.started_at) as "startedAt", t.ended_at as "endedAt",
-  coalesce(o.attempts, t.attempts) as attempts, t.error`
+  coalesce(o.attempts, t.attempts) as attempts, t.error, ${NOTE} as note`
 
 /** null: there is no such task. */
 export async function getTask(db: Sql, id: number): Promise<Task | null> {
@@ -32,7 +44,7 @@ export async function getTask(db: Sql, id: number): Promise<Task | null> {
        t.priority, t.binds, b.bound, coalesce(b.claims, t.claims) as claims, t.effects, coalesce(t.limits, '[]') as limits,
        t.created_by as by, t.reason, t.created_at as "createdAt", t.not_before as "notBefore",
        coalesce(o.attempts, t.attempts) as attempts, coalesce(o.started_at, t.started_at) as "startedAt", t.ended_at as "endedAt",
-       t.result, coalesce(t.error, r.error) as error, p.progress,
+       t.result, coalesce(t.error, r.error) as error, r.evidence, p.progress,
        case when c.task is not null then jsonb_build_object('by', c.asked_by, 'reason', c.reason, 'at', c.at) end as "cancelRequested"
      from queue.task t
      left join queue.open_state o on o.task = t.id
@@ -125,6 +137,50 @@ export async function openTasksOn(
      order by t.id`,
     [request.resources, request.actions ?? null]
   )
+}
+
+export type LineEnd = {
+  resource: string
+  /** The last exclusive claim in the line, and who shares since: what a new task would wait for. */
+  exclusive: number | null
+  sharers: number[]
+  /** Claims beside the line, of children and such as were bound late: each conflicting one is waited for. */
+  own: { task: number; exclusive: boolean }[]
+  /** Sharers that are not listed. */
+  more: number
+}
+
+/** Where a new claim would join each resource's line. Names that nobody claims are left out. Locks nothing. */
+export async function lineEnds(
+  db: Sql,
+  { resources, listed }: { resources: readonly string[]; listed: number }
+): Promise<LineEnd[]> {
+  if (resources.length === 0) return []
+  return db.query<LineEnd>(
+    `select r.name as resource, x.task as exclusive, coalesce(s.listed, '{}') as sharers, coalesce(o.own, '[]') as own,
+       greatest(coalesce(s.number, 0) - $2, 0) as more
+     from queue.resource r
+     left join lateral (
+       select c.task, c.position from queue.claim c
+       where c.resource = r.id and c.exclusive and not c.own and c.position is not null order by c.position desc limit 1) x on true
+     left join lateral (
+       select (array_agg(c.task order by c.position))[:$2] as listed, count(*) as number from queue.claim c
+       where c.resource = r.id and not c.exclusive and not c.own and c.position > coalesce(x.position, 0)) s on true
+     left join lateral (
+       select jsonb_agg(jsonb_build_object('task', c.task, 'exclusive', c.exclusive)) as own
+       from (select * from queue.claim c where c.resource = r.id and c.own limit $2) c) o on true
+     where r.name = any ($1::text[] collate "C") and (x.task is not null or s.number > 0 or o.own is not null)`,
+    [resources, listed]
+  )
+}
+
+/** Those that have no place in the queue yet: held, not due, or after one that is. */
+export async function unplaced(db: Sql, tasks: readonly number[]): Promise<Set<number>> {
+  const rows = await db.query<{ task: number }>(
+    'select task from queue.wait where task = any ($1) and position is null',
+    [tasks]
+  )
+  return new Set(rows.map(({ task }) => task))
 }
 
 /** How many open tasks there are in each state. */

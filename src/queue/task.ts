@@ -17,6 +17,9 @@ export type Effect = { subject: string; facts: JsonObject | null }
 /** complete: the prerequisite must have ended well, else the dependant fails. ended: pure ordering. */
 export type Needs = 'complete' | 'ended'
 
+/** Units of a limited key, such as 1 of `starts/h1`, that a task needs while it is ready or running. */
+export type Units = { key: string; units: number }
+
 /** A stored task, or an earlier element of the same submission. */
 export type TaskRef = number | { index: number }
 
@@ -38,7 +41,7 @@ export type NewTask = {
   /** Must bind its final claims (see bind.ts) before it counts as started. */
   binds: boolean
   /** Units of limited keys that it needs while it is ready or running. */
-  limits?: readonly { key: string; units: number }[]
+  limits?: readonly Units[]
   /** How to undo it, as the submitting layer understands it. */
   undo?: JsonObject
 }
@@ -84,7 +87,7 @@ export type Task = {
   bound: JsonObject | null
   claims: Claim[]
   effects: Effect[]
-  limits: { key: string; units: number }[]
+  limits: Units[]
   by: string
   reason: string | null
   createdAt: Date
@@ -97,5 +100,7 @@ export type Task = {
   result: Json
   error: TaskError | null
   progress: Progress | null
+  /** What was found when nobody could tell whether it had happened. */
+  evidence: Json
   cancelRequested: { by: string; reason: string | null; at: Date } | null
 }

@@ -100,11 +100,20 @@ describe('a submission', () => {
       ],
       by
     })
-    expect(preview.tasks.map((task) => [task.action, task.after, task.irreversible])).toEqual([
-      ['vm.create', [], false],
-      ['vm.start', [{ task: { index: 0 }, needs: 'complete' }], false],
-      ['vm.delete', [{ task: { index: 0 }, needs: 'complete' }], true]
+    const edges = preview.tasks.map((task) => task.after.map(({ task: ref, needs }) => [ref, needs]))
+    expect(preview.tasks.map((task) => [task.action, task.irreversible])).toEqual([
+      ['vm.create', false],
+      ['vm.start', false],
+      ['vm.delete', true]
     ])
+    expect(edges.slice(1)).toEqual([
+      [[{ index: 0 }, 'complete']],
+      [
+        [{ index: 0 }, 'complete'],
+        [{ index: 1 }, 'ended']
+      ]
+    ])
+    expect(preview.tasks[1]?.after[0]?.because).toContainEqual({ kind: 'needs' })
     expect(await rows()).toBe(before)
   })
 

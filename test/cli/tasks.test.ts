@@ -2,7 +2,7 @@
 
 import { expect, test } from 'vitest'
 import type { TaskView } from '../../src/api/task.ts'
-import { taskSheet } from '../../src/cli/tasks.ts'
+import { progressText, taskSheet } from '../../src/cli/tasks.ts'
 
 const task: TaskView = {
   id: 7,
@@ -24,6 +24,7 @@ const task: TaskView = {
   bound: null,
   progress: null,
   result: null,
+  evidence: null,
   error: null,
   cancelRequested: null,
   undo: 'none',
@@ -60,4 +61,13 @@ test('a task that was bound without a placement says its host alone', () => {
   const text = taskSheet({ ...task, bound: { host: 'h3' } })
   expect(text).toMatch(/^Host: +h3$/m)
   expect(text).not.toContain('Considered')
+})
+
+test('progress is said as people say it', () => {
+  expect(progressText({ done: 2 ** 30, total: 2 ** 32, unit: 'bytes', note: '12 s left' })).toBe(
+    '1GiB of 4GiB (25 %), 12 s left'
+  )
+  expect(progressText({ done: 3, total: 12, unit: 'steps' })).toBe('3 of 12 steps (25 %)')
+  expect(progressText({ done: 3, total: null, unit: 'files' })).toBe('3 files')
+  expect(progressText(null)).toBeUndefined()
 })

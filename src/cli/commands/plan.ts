@@ -6,7 +6,7 @@ import type { Given, NounSpec, OperandSpec } from '../command.ts'
 import { usage, type ExitName } from '../failure.ts'
 import type { CommonOptions } from '../program.ts'
 import { printList, printOne, sheet } from '../render.ts'
-import { dryRun, follow, submit } from '../submit.ts'
+import { dryRun, follow, refuseGraphs, submit } from '../submit.ts'
 import { taskView } from '../tasks.ts'
 import { waitForTasks } from '../wait.ts'
 
@@ -14,6 +14,7 @@ const id: OperandSpec = { name: 'id', help: "the plan's number", kind: 'count', 
 const idOf = ({ operands }: Given): number => Number(operands['id']?.[0])
 
 async function submitFile(cli: Cli, { options }: Given, common: CommonOptions): Promise<ExitName> {
+  refuseGraphs(common)
   const file = String(options['file'])
   const plan = await readPlan(await cli.readInput(file), file)
   const body = {
@@ -21,7 +22,7 @@ async function submitFile(cli: Cli, { options }: Given, common: CommonOptions): 
     ...(options['reason'] === undefined ? {} : { reason: options['reason'] }),
     ...(options['onFailure'] === undefined ? {} : { onFailure: options['onFailure'] })
   }
-  if (options['dryRun']) return dryRun(cli, { path: '/plans', body }, options)
+  if (common.dryRun) return dryRun(cli, { path: '/plans', body }, common)
   return follow(cli, await submit(cli, '/plans', body), common)
 }
 
@@ -69,16 +70,10 @@ export const plan: NounSpec = {
           kind: 'text',
           choices: ['stop', 'continue']
         },
-        { flags: '--reason <text>', help: 'why; kept with the tasks', kind: 'text' },
-        { flags: '--dry-run', help: 'print the tasks that would be made, make none', kind: 'flag' },
-        {
-          flags: '--graph <format>',
-          help: 'how --dry-run prints: text, json, dot',
-          kind: 'text',
-          choices: ['text', 'json', 'dot']
-        }
+        { flags: '--reason <text>', help: 'why; kept with the tasks', kind: 'text' }
       ],
       waits: true,
+      previews: true,
       run: submitFile,
       more: `Example:
   onFailure: stop

@@ -18,7 +18,8 @@ const states =
   'held, waiting, scheduled, parked, ready, running, awaiting, cancelling, uncertain, complete, failed, cancelled'
 
 async function list(cli: Cli, { options }: Given): Promise<ExitName> {
-  const wanted = Number(options['limit'] ?? 50)
+  // A limit that was given holds, with --all too.
+  const wanted = Number(options['limit'] ?? (options['all'] ? Number.POSITIVE_INFINITY : 50))
   const rows: TaskSummary[] = []
   let cursor: string | undefined
   do {
@@ -30,14 +31,14 @@ async function list(cli: Cli, { options }: Given): Promise<ExitName> {
       resource: textOption(options['resource']),
       plan: options['plan'] as number | undefined,
       text: textOption(options['text']),
-      limit: Math.min(500, options['all'] ? 500 : wanted - rows.length),
+      limit: Math.min(500, wanted - rows.length),
       cursor
     })
     rows.push(...page.items)
     cursor = page.next ?? undefined
-  } while (cursor !== undefined && (options['all'] || rows.length < wanted))
+  } while (cursor !== undefined && rows.length < wanted)
   await printList(cli, rows, taskView)
-  if (cursor !== undefined) cli.say(`there are more: --limit ${wanted * 2} or --all`)
+  if (cursor !== undefined) cli.say(`there are more: --limit ${wanted * 2}, or --all alone`)
   return 'done'
 }
 
