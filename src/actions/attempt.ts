@@ -6,6 +6,14 @@ import { HostError } from '../host/error.ts'
 import type { TaskError } from '../queue/task.ts'
 import { complete, failed, park, retry, uncertain, type ActionContext, type Outcome, type Probe } from './action.ts'
 import { errorOf, isTransient } from './error.ts'
+import { hostOffError } from './host-refusal.ts'
+
+/** What must be known before acting cannot be known while a host does not answer: the task waits for it, and says why. */
+export class CannotTell extends HostError {
+  constructor(cause: HostError, message: string) {
+    super('unreachable', cause.host, message, { cause })
+  }
+}
 
 /** Names what is done next, before its effect. */
 export type Step = (name: string) => void
@@ -58,7 +66,8 @@ async function outcomeOf(ctx: ActionContext, error: HostError, step: string, set
     case 'aborted':
       return { outcome: 'cancelled', error: cancelledAt(step, told) }
     case 'unreachable':
-      return park(`host ${error.host} is down`, hostKey(error.host))
+      if (await ctx.observe.isConfirmedOff(error.host)) return failed(hostOffError(error.host, step))
+      return park(error instanceof CannotTell ? error.message : `host ${error.host} is down`, hostKey(error.host))
     case 'unknown_outcome':
       ctx.log('warn', `${lostAnswer}: ${error.message}`)
       return settled(ctx, told, await probePatiently(ctx, error, settle))

@@ -9,6 +9,7 @@ import { impossible, type Verdict } from './action.ts'
 import { refuseUnknownHost } from './host-refusal.ts'
 import { HostRef, newName } from './refs.ts'
 import { exclusive, shared } from './vm-place.ts'
+import { readHostsOf } from './volume-use.ts'
 
 export const poolFields = { host: HostRef, pool: newName('pool', 'Pool of that host') }
 
@@ -25,8 +26,8 @@ export const storeNameOf = (state: FleetState, { host, pool }: PoolArgs): string
 /** The pool itself, and what it is a handle on. `mode` is that of the store: exclusive it must not be in use meanwhile. */
 export function poolClaims(args: PoolArgs, state: FleetState, mode: 'shared' | 'exclusive'): Claim[] {
   const store = storeNameOf(state, args)
-  // Read here so that it is loaded for the run, which asks the other hosts that have the store.
-  state.store(store)
+  // The run asks the other hosts that have the store.
+  readHostsOf(state, store)
   return [
     shared(resource.host(args.host)),
     exclusive(resource.pool(args.host, args.pool)),

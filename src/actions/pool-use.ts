@@ -1,12 +1,9 @@
-// Who uses what a pool is a handle on: asked of every host that has the store, since libvirt stops a pool under a running guest
-// without a word, and lets one host delete what another host's guest writes to.
-import { HostError } from '../host/error.ts'
-import { quote } from '../model/name.ts'
-import { isActive, type ObservedVm, type VmDisk } from '../model/vm.ts'
-import { failed, park, type ActionContext, type Outcome } from './action.ts'
-import { hostKey } from './attempt.ts'
+// Whether a pool may be taken away: not while VMs of any host use what it is a handle on.
+import type { VmDisk } from '../model/vm.ts'
+import { failed, type ActionContext, type Outcome } from './action.ts'
 import { ownError } from './error.ts'
 import { poolId, storeNameOf, type PoolArgs } from './pool-args.ts'
+import { handlesOn, namesOf, poolUsersNow, type User } from './volume-use.ts'
 
 /** Is the disk in the pool? Directory pools have their volumes right below the target. */
 export function isIn(disk: VmDisk, pool: { name: string; target: string | null }): boolean {
@@ -17,7 +14,8 @@ export function isIn(disk: VmDisk, pool: { name: string; target: string | null }
 
 /**
  * Refuses while VMs use the store: running ones, or with `defined` any that has a disk there. With `onlyThisHost` other hosts'
- * VMs do not count. Waits for a host that cannot be asked. Undefined = nobody uses it.
+ * VMs do not count. Undefined = nobody uses it.
+ * @throws CannotTell while a host that has the store does not answer
  */
 export async function refuseUsedPool(
   ctx: ActionContext,
@@ -25,56 +23,24 @@ export async function refuseUsedPool(
   options: { target: string | null; defined: boolean; onlyThisHost: boolean }
 ): Promise<Outcome | undefined> {
   const own = { host: args.host, pool: args.pool, target: options.target }
-  const store = ctx.state.store(storeNameOf(ctx.state, args))
-  const others = Object.entries(options.onlyThisHost ? {} : (store?.pools ?? {})).flatMap(([host, pool]) =>
-    pool && host !== args.host ? [{ host, ...pool }] : []
-  )
-  const asked = [own, ...others]
-  const answers = await Promise.all(asked.map((place) => usersOn(ctx, place, options.defined)))
-  const silent = answers.find((answer) => answer instanceof HostError)
-  const users = answers.flatMap((answer) => (answer instanceof HostError ? [] : answer))
-  if (users.length > 0) return failed(inUse(args, users, options.defined))
-  if (!silent) return undefined
-  return park(`cannot tell whether ${poolId(args)} is in use: ${silent.message}`, hostKey(silent.host))
+  const others = options.onlyThisHost
+    ? []
+    : handlesOn(ctx, storeNameOf(ctx.state, args)).filter(({ host }) => host !== args.host)
+  const users = await poolUsersNow(ctx, [own, ...others], poolId(args), { defined: options.defined })
+  return users.length > 0 ? failed(inUse(args, users, options.defined)) : undefined
 }
-
-type User = { host: string; name: string; power: string }
-
-async function usersOn(
-  ctx: ActionContext,
-  place: { host: string; pool: string; target: string | null },
-  defined: boolean
-): Promise<User[] | HostError> {
-  const counts = (vm: ObservedVm) =>
-    (defined || isActive(vm.power)) && vm.disks.some((disk) => isIn(disk, { name: place.pool, target: place.target }))
-  try {
-    const { vms } = await ctx.host(place.host).list()
-    return vms.filter(counts).map(({ name, power }) => ({ host: place.host, name, power }))
-  } catch (error) {
-    if (error instanceof HostError && error.code !== 'fenced') return error
-    throw error
-  }
-}
-
-const shownUsers = 5
 
 function inUse(args: PoolArgs, users: readonly User[], defined: boolean) {
-  const shown = users.slice(0, shownUsers).map(({ host, name, power }) => `${quote(name)} on ${host} (${power})`)
-  const more = users.length > shownUsers ? ` and ${users.length - shownUsers} more` : ''
   const elsewhere = users.every(({ host }) => host !== args.host)
   return ownError(
     'pool_in_use',
-    `${poolId(args)} is in use: ${shown.join(', ')}${more} ${users.length === 1 ? 'has its disk' : 'have their disks'} there`,
+    `${poolId(args)} is in use: ${namesOf(users)} ${users.length === 1 ? 'has its disk' : 'have their disks'} there`,
     'look who uses it',
     elsewhere
       ? `to take only ${args.host} off the store, ask with \`--only-this-host\``
       : defined
         ? 'delete these VMs or move their disks first'
         : 'stop or migrate these VMs first',
-    {
-      host: args.host,
-      pool: args.pool,
-      users: users.slice(0, shownUsers).map(({ host, name, power }) => ({ host, name, power }))
-    }
+    { host: args.host, pool: args.pool, users: users.slice(0, 5).map(({ host, name }) => ({ host, name })) }
   )
 }

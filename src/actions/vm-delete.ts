@@ -17,7 +17,8 @@ import {
 import { attempt, type Step } from './attempt.ts'
 import { ownError } from './error.ts'
 import { VmRef } from './refs.ts'
-import { deletePlaced, ownVolumes, VolumeInUse, volumeUsers } from './volume-place.ts'
+import { deletePlaced, ownVolumes, volumeUsers } from './volume-place.ts'
+import { readHostsOf, VolumeInUse } from './volume-use.ts'
 import {
   bindToVm,
   evidenceOf,
@@ -62,10 +63,10 @@ export const vmDelete = action({
       ...vmClaims(given.vm, state),
       ...elsewhere.map((host) => shared(resource.host(host))),
       // Also without `volumes`: who uses a volume changes.
-      ...ownVolumes(vm).flatMap(({ store, volume }) => [
-        shared(resource.store(store)),
-        exclusive(resource.volume(store, volume))
-      ])
+      ...ownVolumes(vm).flatMap(({ store, volume }) => {
+        readHostsOf(state, store)
+        return [shared(resource.store(store)), exclusive(resource.volume(store, volume))]
+      })
     ]
   },
   check(given, state) {
@@ -153,7 +154,7 @@ async function deleteVolumes(
   for (const { store, volume } of ownVolumes(ctx.state.vm(given.vm))) {
     step(`delete volume ${store}/${volume}`)
     try {
-      const gone = await deletePlaced(ctx, store, volume)
+      const gone = await deletePlaced(ctx, store, volume, given.vm)
       deleted.push(`${store}/${volume}`)
       if (gone?.backing) kept.push(gone.backing)
     } catch (error) {

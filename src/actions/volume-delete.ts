@@ -17,15 +17,8 @@ import { attempt, type Step } from './attempt.ts'
 import { ownError } from './error.ts'
 import { splitVolume, VolumeRef } from './refs.ts'
 import { exclusive, hostClaim, shared } from './vm-place.ts'
-import {
-  deletePlaced,
-  findVolume,
-  handleOn,
-  refuseStore,
-  VolumeInUse,
-  volumeUsers,
-  workingHost
-} from './volume-place.ts'
+import { deletePlaced, findVolume, handleOn, refuseStore, volumeUsers, workingHost } from './volume-place.ts'
+import { readHostsOf, VolumeInUse } from './volume-use.ts'
 
 const args = Type.Object({ volume: VolumeRef }, { additionalProperties: false })
 
@@ -39,6 +32,7 @@ export const volumeDelete = action({
   title: ({ volume }) => `Delete volume ${volume}`,
   claims({ volume: id }, state) {
     const { store, volume } = splitVolume(id)
+    readHostsOf(state, store)
     return [shared(resource.store(store)), exclusive(resource.volume(store, volume)), ...hostClaim(state)]
   },
   check({ volume: id }, state) {
@@ -84,7 +78,12 @@ async function remove(ctx: ActionContext, { volume: id }: Args, step: Step): Pro
   } catch (error) {
     if (!(error instanceof VolumeInUse)) throw error
     return failed(
-      ownError('volume_in_use', error.message, 'delete the volume', 'delete the volumes that lie over it first')
+      ownError(
+        'volume_in_use',
+        error.message,
+        'delete the volume',
+        'delete what uses it first, or detach the disk: VMs, and volumes that lie over it'
+      )
     )
   }
 }

@@ -7,6 +7,7 @@ import type { StoreFacts, VmFacts } from '../inventory/facts.ts'
 import { quote } from '../model/name.ts'
 import type { ObservedVolume } from '../model/storage.ts'
 import { impossible, type ActionContext, type Verdict } from './action.ts'
+import { refuseUsedVolume, VolumeInUse } from './volume-use.ts'
 
 export type PlacedVolume = { store: string; volume: string }
 
@@ -82,11 +83,6 @@ export function poolFor(ctx: ActionContext, store: string, host: string): string
   return pool
 }
 
-/** A volume that others lie over, or that is shown in use, is not touched. */
-export class VolumeInUse extends Error {
-  override readonly name = 'VolumeInUse'
-}
-
 /** The volume as the host has it now: a pool that another host wrote to is looked through again first. */
 export async function findVolume(host: Host, pool: string, volume: string): Promise<ObservedVolume | undefined> {
   const known = await host.volume(pool, volume)
@@ -97,6 +93,8 @@ export async function findVolume(host: Host, pool: string, volume: string): Prom
 
 /** @throws VolumeInUse when another volume of the pool is an overlay of this one */
 export async function refuseOverlaid(host: Host, pool: string, volume: ObservedVolume): Promise<void> {
+  // What another host laid over it is listed once the pool was looked through again.
+  await host.refreshPool(pool)
   const over = (await host.pool(pool))?.volumes.find((other) => other.backing === volume.path)
   if (over)
     throw new VolumeInUse(
@@ -113,16 +111,23 @@ export function handleOn(ctx: ActionContext, store: string): { host: Host; pool:
   return { host: ctx.host(host), pool: poolFor(ctx, store, host) }
 }
 
-/** Deletes a volume and tells all pools on its store. Gone already is fine. Returns what it was. @throws HostError, VolumeInUse */
+/**
+ * Deletes a volume that no VM of any host uses, and tells all pools on its store. Gone already is fine. Returns what it was.
+ * @param but the VM whose disk it was: it does not count while it is off
+ * @throws VolumeInUse; CannotTell while a host that has the store does not answer; HostError
+ */
 export async function deletePlaced(
   ctx: ActionContext,
   store: string,
-  volume: string
+  volume: string,
+  but?: string
 ): Promise<ObservedVolume | undefined> {
   const { host, pool } = handleOn(ctx, store)
   const found = await findVolume(host, pool, volume)
   if (found) {
     await refuseOverlaid(host, pool, found)
+    // Last, so that little time is left between the look and the deed.
+    await refuseUsedVolume(ctx, store, volume, { defined: true, but })
     await host.deleteVolume(pool, volume)
     const left = await host.volume(pool, volume)
     if (left)

@@ -18,15 +18,8 @@ import { ownError } from './error.ts'
 import { splitVolume, VolumeRef } from './refs.ts'
 import { volumeSizeMiB } from './vm-create-args.ts'
 import { exclusive, hostClaim, shared } from './vm-place.ts'
-import {
-  findVolume,
-  handleOn,
-  refuseOverlaid,
-  refuseStore,
-  tellPools,
-  VolumeInUse,
-  workingHost
-} from './volume-place.ts'
+import { findVolume, handleOn, refuseOverlaid, refuseStore, tellPools, workingHost } from './volume-place.ts'
+import { readHostsOf, refuseUsedVolume, VolumeInUse } from './volume-use.ts'
 
 const mebibyte = 1024 * 1024
 
@@ -45,6 +38,7 @@ export const volumeResize = action({
   title: ({ volume, sizeMiB }) => `Resize volume ${volume} to ${sizeMiB} MiB`,
   claims({ volume: id }, state) {
     const { store, volume } = splitVolume(id)
+    readHostsOf(state, store)
     return [shared(resource.store(store)), exclusive(resource.volume(store, volume)), ...hostClaim(state)]
   },
   check(given, state) {
@@ -113,10 +107,16 @@ async function resize(ctx: ActionContext, given: Args, step: Step): Promise<Outc
   if (before.capacityBytes < wanted) {
     try {
       await refuseOverlaid(host, pool, before)
+      await refuseUsedVolume(ctx, store, volume, { defined: false })
     } catch (error) {
       if (!(error instanceof VolumeInUse)) throw error
       return failed(
-        ownError('volume_in_use', error.message, 'look at the volume', 'resize the uppermost layer instead')
+        ownError(
+          'volume_in_use',
+          error.message,
+          'look at the volume',
+          'stop the VM first, or resize the uppermost layer'
+        )
       )
     }
     step('resize the volume')

@@ -11,21 +11,21 @@ import { liveXml } from './live-xml.ts'
 import { notValid, refuse } from './refusal.ts'
 import { cpuNanoseconds } from './statistics.ts'
 
-function xmlOf(domain: SimDomain, flags: number): string {
+function xmlOf(host: SimHost, domain: SimDomain, flags: number): string {
   const { SECURE, INACTIVE, MIGRATABLE } = DomainXMLFlags
   const inactive = (flags & (INACTIVE | MIGRATABLE)) !== 0
   const def = inactive ? (domain.persistent ?? domain.current) : domain.current
-  const xml = !inactive && domain.live ? keptLiveXml(domain, domain.live) : def.xml
+  const xml = !inactive && domain.live ? keptLiveXml(host, domain, domain.live) : def.xml
   return (flags & SECURE) === 0 ? withoutSecrets(xml) : xml
 }
 
 // Asked for again and again while nothing changes; a change makes another definition.
 const liveXmls = new WeakMap<DomainDef, { id: number; agent: boolean; xml: string }>()
 
-function keptLiveXml({ id, guest: { agent } }: SimDomain, def: DomainDef): string {
+function keptLiveXml(host: SimHost, { id, guest: { agent } }: SimDomain, def: DomainDef): string {
   const kept = liveXmls.get(def)
   if (kept?.id === id && kept.agent === agent) return kept.xml
-  const xml = liveXml(def, id, agent)
+  const xml = liveXml(def, id, agent, (path) => host.file(path)?.backing ?? undefined)
   liveXmls.set(def, { id, agent, xml })
   return xml
 }
@@ -77,7 +77,7 @@ export const domainQueries: Handlers = {
       cpuTime: cpuNanoseconds(domain)
     }
   },
-  DOMAIN_GET_XML_DESC: ({ dom, flags }, host) => ({ xml: xmlOf(host.domain(dom), flags) }),
+  DOMAIN_GET_XML_DESC: ({ dom, flags }, host) => ({ xml: xmlOf(host, host.domain(dom), flags) }),
   DOMAIN_GET_OS_TYPE: ({ dom }, host) => ({ type: host.domain(dom).current.osType }),
   DOMAIN_GET_AUTOSTART: ({ dom }, host) => ({ autostart: host.domain(dom).autostart ? 1 : 0 }),
   DOMAIN_GET_MAX_MEMORY: ({ dom }, host) => ({ memory: BigInt(host.domain(dom).current.memoryKiB) }),

@@ -18,15 +18,18 @@ const aliasNames: Record<string, string> = {
   tpm: 'tpm'
 }
 
+/** What lies below a file as its header says; undefined for the lowest. */
+type LayerBelow = (path: string) => { path: string; format: string } | undefined
+
 /** Adds the id, aliases, the host's names of network devices and the security label to a running guest's definition. `agent`: it answers. */
-export function liveXml(def: DomainDef, id: number, agent: boolean): string {
+export function liveXml(def: DomainDef, id: number, agent: boolean, layerBelow: LayerBelow): string {
   const tree = parseXml(def.xml, 'domain')
   tree.attrs = { ...tree.attrs, id: String(id) }
   const devices = find(tree, 'devices')
   const counts = new Map<string, number>()
   let index = 0
   for (const device of elements(devices)) {
-    if (device.name === 'disk') liveDisk(device, () => ++index)
+    if (device.name === 'disk') liveDisk(device, () => ++index, layerBelow)
     if (device.name === 'interface') liveNic(device, id)
     if (device.name === 'channel') liveChannel(device, `domain-${id}-${def.name}`, agent)
     if (device.name === 'graphics') liveGraphics(device, id)
@@ -50,11 +53,23 @@ export function liveXml(def: DomainDef, id: number, agent: boolean): string {
   return printXml(tree)
 }
 
-function liveDisk(disk: XmlNode, next: () => number): void {
+function liveDisk(disk: XmlNode, next: () => number, layerBelow: LayerBelow): void {
   const source = find(disk, 'source')
   if (!source) return
   source.attrs['index'] = String(next())
-  if (!find(disk, 'backingStore') && disk.attrs['device'] === 'disk') addBefore(disk, 'target', node('backingStore'))
+  if (!find(disk, 'backingStore') && disk.attrs['device'] === 'disk')
+    addBefore(disk, 'target', layers(source.attrs['file'] ?? source.attrs['dev'] ?? '', next, layerBelow))
+}
+
+/** QEMU opens the whole chain, and libvirt shows it; an empty element ends it. */
+function layers(path: string, next: () => number, layerBelow: LayerBelow, depth = 0): XmlNode {
+  const below = depth < 200 ? layerBelow(path) : undefined
+  if (!below) return node('backingStore')
+  return node('backingStore', { type: 'file', index: String(next()) }, [
+    node('format', { type: below.format }),
+    node('source', { file: below.path }),
+    layers(below.path, next, layerBelow, depth + 1)
+  ])
 }
 
 function liveNic(nic: XmlNode, id: number): void {
