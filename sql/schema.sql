@@ -89,6 +89,29 @@ CREATE TYPE queue.undo_state AS ENUM (
 
 ALTER TYPE queue.undo_state OWNER TO taskomatic_owner;
 
+-- Name: begin_maintenance(text); Type: FUNCTION; Schema: inventory
+
+CREATE FUNCTION inventory.begin_maintenance(p_host text) RETURNS TABLE(active integer, arriving integer)
+    LANGUAGE plpgsql
+    AS $$
+begin
+  -- Whoever is bound to the host from now on sees that it is cordoned.
+  perform from inventory.host h where h.name = p_host for no key update;
+  select count(*) filter (where w.state = 'active'), count(*) filter (where w.state = 'unknown')
+    into active, arriving
+    from inventory.whereabouts w where w.host = p_host and w.state in ('active', 'unknown');
+  select arriving + count(*) into arriving from inventory.reservation r
+    where r.host = p_host and not exists (
+      select from inventory.whereabouts w where w.vm = r.vm and w.host = p_host and w.state in ('active', 'unknown'));
+  update inventory.host h
+    set maintenance_since = case when active + arriving = 0 then coalesce(h.maintenance_since, clock_timestamp()) end
+    where h.name = p_host and h.cordon_reason is not null;
+  return next;
+end
+$$;
+
+ALTER FUNCTION inventory.begin_maintenance(p_host text) OWNER TO taskomatic_owner;
+
 -- Name: candidates(text, uuid, bigint, bigint, text[], text[]); Type: FUNCTION; Schema: inventory
 
 CREATE FUNCTION inventory.candidates(p_only text, p_vm uuid, p_task bigint, p_memory_mib bigint, p_stores text[], p_networks text[]) RETURNS TABLE(host text, connection inventory.connection, cordon_reason text, cpus integer, total_mib bigint, free_mib bigint, expected_free_mib bigint, need_mib bigint, lacks_stores text[], lacks_networks text[])
@@ -137,6 +160,162 @@ end;
 $$;
 
 ALTER FUNCTION inventory.candidates(p_only text, p_vm uuid, p_task bigint, p_memory_mib bigint, p_stores text[], p_networks text[]) OWNER TO taskomatic_owner;
+
+-- Name: confirm_off(text, text, text); Type: FUNCTION; Schema: inventory
+
+CREATE FUNCTION inventory.confirm_off(p_host text, p_reason text, p_by text) RETURNS boolean
+    LANGUAGE plpgsql
+    AS $$
+declare
+  touched uuid[];
+begin
+  select coalesce(array_agg(w.vm order by w.vm), '{}') into touched
+    from inventory.whereabouts w where w.host = p_host and w.state in ('active', 'unknown');
+  perform from inventory.vm v where v.uuid = any (touched) order by v.uuid for no key update;
+  update inventory.host h set
+    off_reason = p_reason, off_by = p_by, off_at = clock_timestamp(), off_ended_at = null,
+    cordon_reason = coalesce(h.cordon_reason, 'confirmed off: ' || p_reason),
+    cordoned_by = coalesce(h.cordoned_by, p_by), cordoned_at = coalesce(h.cordoned_at, clock_timestamp())
+    where h.name = p_host and h.connection <> 'up';
+  if not found then
+    return false;
+  end if;
+  update inventory.whereabouts w set
+    state = case when w.state = 'active' and w.persistent then 'defined' else 'absent' end::inventory.presence,
+    power = case when w.state = 'active' and w.persistent then 'off' end,
+    reason = case when w.state = 'active' and w.persistent then 'host confirmed off' end,
+    persistent = w.state = 'active' and w.persistent,
+    observed = case when w.observed is not null
+      then w.observed || '{"power": "off", "reason": "host confirmed off", "job": null}' end,
+    since = clock_timestamp(), observed_at = clock_timestamp(), generation = nextval('inventory.sighting')
+    where w.host = p_host and w.vm = any (touched) and w.state in ('active', 'unknown');
+  perform inventory.sum_load(p_host);
+  perform inventory.settle_vms(touched);
+  return true;
+end
+$$;
+
+ALTER FUNCTION inventory.confirm_off(p_host text, p_reason text, p_by text) OWNER TO taskomatic_owner;
+
+-- Name: end_off(); Type: FUNCTION; Schema: inventory
+
+CREATE FUNCTION inventory.end_off() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+  new.off_ended_at := clock_timestamp();
+  return new;
+end
+$$;
+
+ALTER FUNCTION inventory.end_off() OWNER TO taskomatic_owner;
+
+-- Name: host; Type: TABLE; Schema: inventory
+
+CREATE TABLE inventory.host (
+    name text NOT NULL,
+    uuid uuid NOT NULL,
+    control_uri text NOT NULL,
+    peer_uri text,
+    migration_uri text,
+    added_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    added_by text NOT NULL,
+    cordon_reason text,
+    cordoned_by text,
+    cordoned_at timestamp with time zone,
+    connection inventory.connection DEFAULT 'unknown'::inventory.connection NOT NULL,
+    connection_reason text,
+    connection_since timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    hostname text,
+    libvirt_version text,
+    hypervisor_version text,
+    arch text,
+    cpus integer,
+    memory_mib bigint,
+    boot_time timestamp with time zone,
+    domain_type text,
+    emulator text,
+    machine text,
+    observed_at timestamp with time zone,
+    generation bigint DEFAULT 0 NOT NULL,
+    listed_at timestamp with time zone,
+    maintenance_since timestamp with time zone,
+    off_reason text,
+    off_by text,
+    off_at timestamp with time zone,
+    off_ended_at timestamp with time zone,
+    CONSTRAINT cordoned_by_someone_for_a_reason CHECK ((num_nulls(cordon_reason, cordoned_by, cordoned_at) = ANY (ARRAY[0, 3]))),
+    CONSTRAINT maintenance_host_is_cordoned CHECK (((maintenance_since IS NULL) OR (cordon_reason IS NOT NULL))),
+    CONSTRAINT off_ended_only_if_said CHECK (((off_ended_at IS NULL) OR (off_at IS NOT NULL))),
+    CONSTRAINT off_host_is_cordoned CHECK (((off_at IS NULL) OR (cordon_reason IS NOT NULL))),
+    CONSTRAINT off_said_by_someone_for_a_reason CHECK ((num_nulls(off_reason, off_by, off_at) = ANY (ARRAY[0, 3])))
+);
+
+ALTER TABLE inventory.host OWNER TO taskomatic_owner;
+
+-- Name: reservation; Type: TABLE; Schema: inventory
+
+CREATE TABLE inventory.reservation (
+    task bigint NOT NULL,
+    host text NOT NULL,
+    vm uuid NOT NULL,
+    memory_mib bigint NOT NULL,
+    made_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+ALTER TABLE inventory.reservation OWNER TO taskomatic_owner;
+
+-- Name: whereabouts; Type: TABLE; Schema: inventory
+
+CREATE TABLE inventory.whereabouts (
+    vm uuid NOT NULL,
+    host text NOT NULL,
+    state inventory.presence NOT NULL,
+    since timestamp with time zone NOT NULL,
+    power text,
+    reason text,
+    persistent boolean DEFAULT false NOT NULL,
+    max_memory_mib bigint DEFAULT 0 NOT NULL,
+    observed jsonb,
+    observed_at timestamp with time zone NOT NULL,
+    generation bigint NOT NULL,
+    CONSTRAINT power_known_iff_present CHECK (((power IS NOT NULL) = (state = ANY (ARRAY['active'::inventory.presence, 'defined'::inventory.presence]))))
+)
+WITH (fillfactor='70');
+
+ALTER TABLE inventory.whereabouts OWNER TO taskomatic_owner;
+
+-- Name: in_maintenance(text); Type: FUNCTION; Schema: inventory
+
+CREATE FUNCTION inventory.in_maintenance(p_host text) RETURNS boolean
+    LANGUAGE sql STABLE
+    RETURN ((EXISTS (SELECT FROM inventory.host h WHERE ((h.name = in_maintenance.p_host) AND (h.maintenance_since IS NOT NULL)))) AND (NOT (EXISTS (SELECT FROM inventory.whereabouts w WHERE ((w.host = in_maintenance.p_host) AND (w.state = ANY (ARRAY['active'::inventory.presence, 'unknown'::inventory.presence])))))) AND (NOT (EXISTS (SELECT FROM inventory.reservation r WHERE (r.host = in_maintenance.p_host)))));
+
+ALTER FUNCTION inventory.in_maintenance(p_host text) OWNER TO taskomatic_owner;
+
+-- Name: leave_behind(uuid, text); Type: FUNCTION; Schema: inventory
+
+CREATE FUNCTION inventory.leave_behind(p_vm uuid, p_host text) RETURNS boolean
+    LANGUAGE plpgsql
+    AS $$
+begin
+  perform from inventory.vm v where v.uuid = p_vm for no key update;
+  update inventory.whereabouts w set
+    state = 'absent', power = null, reason = null, persistent = false,
+    since = clock_timestamp(), observed_at = clock_timestamp(), generation = nextval('inventory.sighting')
+    where w.vm = p_vm and w.host = p_host and w.state <> 'absent'
+      and exists (select from inventory.host h where h.name = p_host and h.off_at is not null and h.off_ended_at is null);
+  if not found then
+    return false;
+  end if;
+  delete from inventory.disk d where d.vm = p_vm and d.host = p_host;
+  perform inventory.sum_load(p_host);
+  perform inventory.settle_vms(array[p_vm]);
+  return true;
+end
+$$;
+
+ALTER FUNCTION inventory.leave_behind(p_vm uuid, p_host text) OWNER TO taskomatic_owner;
 
 -- Name: need_mib(bigint); Type: FUNCTION; Schema: inventory
 
@@ -610,9 +789,9 @@ $$;
 
 ALTER FUNCTION queue.beat(p_dispatcher bigint) OWNER TO taskomatic_owner;
 
--- Name: bind(bigint, bigint, integer, text[], boolean[], jsonb); Type: FUNCTION; Schema: queue
+-- Name: bind(bigint, bigint, integer, text[], boolean[], jsonb, jsonb); Type: FUNCTION; Schema: queue
 
-CREATE FUNCTION queue.bind(p_dispatcher bigint, p_task bigint, p_attempt integer, p_names text[], p_exclusive boolean[], p_bound jsonb) RETURNS TABLE(answer text, waits_for bigint[])
+CREATE FUNCTION queue.bind(p_dispatcher bigint, p_task bigint, p_attempt integer, p_names text[], p_exclusive boolean[], p_bound jsonb, p_limits jsonb DEFAULT NULL::jsonb) RETURNS TABLE(answer text, waits_for bigint[])
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
@@ -665,11 +844,10 @@ begin
   select p_task, r.id, mine.position, bool_or(c.exclusive), true
   from unnest(p_names, p_exclusive) as c(name, exclusive) join queue.resource r on r.name = c.name collate "C" group by r.id
   on conflict (task, resource) do update set exclusive = excluded.exclusive, own = k.own or k.exclusive <> excluded.exclusive;
-  insert into queue.bound as b (task, attempt, bound, claims, at)
-  select p_task, p_attempt, p_bound, coalesce(jsonb_agg(jsonb_build_object(
-    'resource', c.name, 'mode', case when c.exclusive then 'exclusive' else 'shared' end) order by c.name), '[]'), t
-  from unnest(p_names, p_exclusive) as c(name, exclusive)
-  on conflict (task) do update set attempt = excluded.attempt, bound = excluded.bound, claims = excluded.claims, at = excluded.at;
+  perform queue.keep_bound(p_task, p_attempt, p_bound, coalesce((
+    select jsonb_agg(jsonb_build_object(
+      'resource', c.name, 'mode', case when c.exclusive then 'exclusive' else 'shared' end) order by c.name)
+    from unnest(p_names, p_exclusive) as c(name, exclusive)), '[]'), t);
 
   -- Who conflicts and has not started goes behind us: out of the reach of claims first, so that it stays so.
   perform from queue.wait where task = any (others) order by task for update;
@@ -681,7 +859,7 @@ begin
   select array_agg(o) into behind_us from unnest(others) as o
     where o = any (still_open) and exists (select from queue.wait w where w.task = o and not w.started);
 
-  if blockers is null then
+  if blockers is null and (p_limits is null or queue.exchange_units(p_task, p_limits, -mine.priority, mine.position)) then
     update queue.run r set started = true, started_at = queue.now() where r.task = p_task;
     insert into queue.prerequisite (task, prerequisite, needs, derived)
     select o, p_task, 'ended', true from unnest(behind_us) as o on conflict do nothing;
@@ -704,8 +882,10 @@ begin
     end if;
   end if;
   insert into queue.attempt (task, attempt, dispatcher, started_at, ended_at, outcome, error)
-    values (p_task, p_attempt, p_dispatcher, mine.started_at, t, 'waiting', jsonb_build_object('code', 'claims_not_free',
-      'message', 'what it was about to touch is not free', 'details', jsonb_build_object('tasks', to_jsonb(blockers))));
+    values (p_task, p_attempt, p_dispatcher, mine.started_at, t, case when blockers is null then 'parked' else 'waiting' end,
+      case when blockers is null then jsonb_build_object('code', 'limit_reached', 'message', 'a limit that it needs units of is reached')
+      else jsonb_build_object('code', 'claims_not_free',
+        'message', 'what it was about to touch is not free', 'details', jsonb_build_object('tasks', to_jsonb(blockers))) end);
   delete from queue.run where task = p_task;
   insert into queue.wait (task, unmet, attempts, started, limited, priority, position, doomed_by)
   values (p_task, 0, p_attempt, false, exists (select from queue.cost c where c.task = p_task), mine.priority, mine.position,
@@ -714,18 +894,18 @@ begin
   insert into queue.prerequisite (task, prerequisite, needs, derived)
   select p_task, b, 'ended', true from unnest(blockers) as b on conflict do nothing;
   perform queue.recount(array[p_task] || behind_us);
-  -- What has started and was ready is so again, and what is limited asks again.
-  if queue.make_ready(others) > 0 then
+  -- What has started and was ready is so again, and what is limited asks again: we too, where only units are lacking.
+  if queue.make_ready(case when blockers is null then array[p_task] || others else others end) > 0 then
     perform queue.wake();
   end if;
   perform queue.tell(p_changed => array[p_task]);
-  answer := 'waiting';
-  waits_for := blockers;
+  answer := case when blockers is null then 'limited' else 'waiting' end;
+  waits_for := coalesce(blockers, '{}');
   return next;
 end
 $$;
 
-ALTER FUNCTION queue.bind(p_dispatcher bigint, p_task bigint, p_attempt integer, p_names text[], p_exclusive boolean[], p_bound jsonb) OWNER TO taskomatic_owner;
+ALTER FUNCTION queue.bind(p_dispatcher bigint, p_task bigint, p_attempt integer, p_names text[], p_exclusive boolean[], p_bound jsonb, p_limits jsonb) OWNER TO taskomatic_owner;
 
 -- Name: cancel(bigint, text, text); Type: FUNCTION; Schema: queue
 
@@ -792,6 +972,19 @@ CREATE FUNCTION queue.cancel_requests(p_dispatcher bigint) RETURNS TABLE(task bi
 $$;
 
 ALTER FUNCTION queue.cancel_requests(p_dispatcher bigint) OWNER TO taskomatic_owner;
+
+-- Name: cap_of(text); Type: FUNCTION; Schema: queue
+
+CREATE FUNCTION queue.cap_of(p_key text) RETURNS integer
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select coalesce(
+    (select cap from queue.cap where key = p_key),
+    (select cap from queue.cap where key = split_part(p_key, '/', 1) || '/*'))
+$$;
+
+ALTER FUNCTION queue.cap_of(p_key text) OWNER TO taskomatic_owner;
 
 -- Name: children_ended(bigint[], integer[]); Type: FUNCTION; Schema: queue
 
@@ -988,6 +1181,49 @@ CREATE FUNCTION queue.ensure_resources(p_names text[]) RETURNS void
 $$;
 
 ALTER FUNCTION queue.ensure_resources(p_names text[]) OWNER TO taskomatic_owner;
+
+-- Name: exchange_units(bigint, jsonb, smallint, bigint); Type: FUNCTION; Schema: queue
+
+CREATE FUNCTION queue.exchange_units(p_task bigint, p_limits jsonb, p_rank smallint, p_position bigint) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  freed text[];
+  has_all boolean;
+begin
+  if not exists (
+    select from (select c.key, c.units from queue.cost c where c.task = p_task) had
+    full join (select l.key, sum(l.units)::integer as units from jsonb_to_recordset(p_limits) as l(key text, units integer) group by l.key) needs
+      on needs.key = had.key and needs.units = had.units
+    where had.key is null or needs.key is null) then
+    return true;
+  end if;
+  perform from queue.limit_lock for update;
+  with gone as (
+    delete from queue.cost c where c.task = p_task and not exists (
+      select from jsonb_to_recordset(p_limits) as l(key text, units integer) where l.key = c.key group by l.key having sum(l.units) = c.units)
+    returning c.key
+  )
+  select array_agg(key) into freed from gone;
+  insert into queue.cost (task, key, units, rank, position)
+  select p_task, l.key, sum(l.units), p_rank, p_position
+  from jsonb_to_recordset(p_limits) as l(key text, units integer) group by l.key
+  on conflict (task, key) do nothing;
+  has_all := not exists (
+    select from queue.cost c where c.task = p_task and not c.granted
+      and (c.units > queue.room(c.key) or exists (select from queue.cost q where q.queued and q.key = c.key)));
+  if has_all then
+    update queue.cost set granted = true where task = p_task and not granted;
+  end if;
+  if freed is not null then
+    perform queue.grant_units(freed);
+  end if;
+  return has_all;
+end
+$$;
+
+ALTER FUNCTION queue.exchange_units(p_task bigint, p_limits jsonb, p_rank smallint, p_position bigint) OWNER TO taskomatic_owner;
 
 -- Name: expand(bigint, bigint, integer, jsonb); Type: FUNCTION; Schema: queue
 
@@ -1279,22 +1515,30 @@ CREATE FUNCTION queue.grant_units(p_keys text[]) RETURNS integer
 declare
   queued refcursor;
   candidate bigint;
+  its_keys text[];
   lacking text[];
+  keys text[];
   full_keys text[] := '{}';
   made integer := 0;
 begin
-  if cardinality(p_keys) = 1 then
+  select array_agg(k) into keys from unnest(p_keys) as k
+    where queue.room(k) > 0 and exists (select from queue.cost c where c.queued and c.key = k);
+  if keys is null then
+    return 0;
+  end if;
+  if cardinality(keys) = 1 then
     -- Along the index, as far as there is room: of 10,000 that queue one is read.
-    open queued for select c.task from queue.cost c where c.queued and c.key = p_keys[1] order by c.rank, c.position, c.task;
+    open queued for select c.task, null::text[] from queue.cost c where c.queued and c.key = keys[1] order by c.rank, c.position, c.task;
   else
     open queued for
-      select c.task from queue.cost c where c.queued and c.key = any (p_keys)
+      select c.task, array_agg(c.key) from queue.cost c where c.queued and c.key = any (keys)
       group by c.rank, c.position, c.task order by c.rank, c.position, c.task;
   end if;
   loop
-    exit when full_keys @> p_keys;
-    fetch queued into candidate;
+    exit when full_keys @> keys;
+    fetch queued into candidate, its_keys;
     exit when not found;
+    continue when its_keys <@ full_keys;
     -- Held, or put behind a child, since it queued: it does not take part until that has passed. Who has its row is about to
     -- end or to place it, may be waiting for our lock, and asks again (make_ready, give_back) when that is done.
     perform from queue.wait
@@ -1302,7 +1546,7 @@ begin
     continue when not found;
     -- More than there ever is: it waits for the cap to be raised, and keeps nobody from what is left.
     continue when exists (
-      select from queue.cost c join queue.cap k on k.key = c.key where c.task = candidate and c.units > k.cap);
+      select from queue.cost c where c.task = candidate and c.units > queue.cap_of(c.key));
     select coalesce(array_agg(c.key), '{}') into lacking from queue.cost c
       where c.task = candidate and (c.key = any (full_keys) or c.units > queue.room(c.key));
     if cardinality(lacking) > 0 then
@@ -1474,6 +1718,18 @@ end
 $$;
 
 ALTER FUNCTION queue.hold(p_task bigint, p_reason text, p_by text) OWNER TO taskomatic_owner;
+
+-- Name: keep_bound(bigint, integer, jsonb, jsonb, timestamp with time zone); Type: FUNCTION; Schema: queue
+
+CREATE FUNCTION queue.keep_bound(p_task bigint, p_attempt integer, p_bound jsonb, p_claims jsonb, p_at timestamp with time zone) RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  insert into queue.bound as b (task, attempt, bound, claims, at) values (p_task, p_attempt, p_bound, p_claims, p_at)
+  on conflict (task) do update set attempt = excluded.attempt, bound = excluded.bound, claims = excluded.claims, at = excluded.at
+$$;
+
+ALTER FUNCTION queue.keep_bound(p_task bigint, p_attempt integer, p_bound jsonb, p_claims jsonb, p_at timestamp with time zone) OWNER TO taskomatic_owner;
 
 -- Name: lease_holds(bigint); Type: FUNCTION; Schema: queue
 
@@ -1729,6 +1985,26 @@ CREATE FUNCTION queue.note_find(p_kind text, p_task bigint, p_about jsonb) RETUR
 $$;
 
 ALTER FUNCTION queue.note_find(p_kind text, p_task bigint, p_about jsonb) OWNER TO taskomatic_owner;
+
+-- Name: note_unbound(bigint, bigint, integer, jsonb); Type: FUNCTION; Schema: queue
+
+CREATE FUNCTION queue.note_unbound(p_dispatcher bigint, p_task bigint, p_attempt integer, p_about jsonb) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  if not queue.lease_holds(p_dispatcher) or not exists (
+    select from queue.run r where r.task = p_task and r.attempt = p_attempt and r.dispatcher = p_dispatcher) then
+    return false;
+  end if;
+  insert into queue.bound as b (task, attempt, bound, claims, at)
+  select t.id, p_attempt, p_about, t.claims, queue.now() from queue.task t where t.id = p_task
+  on conflict (task) do update set attempt = excluded.attempt, bound = excluded.bound, at = excluded.at;
+  return true;
+end
+$$;
+
+ALTER FUNCTION queue.note_unbound(p_dispatcher bigint, p_task bigint, p_attempt integer, p_about jsonb) OWNER TO taskomatic_owner;
 
 -- Name: now(); Type: FUNCTION; Schema: queue
 
@@ -2108,7 +2384,7 @@ CREATE FUNCTION queue.room(p_key text) RETURNS integer
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-  select coalesce((select cap from queue.cap where key = p_key), 2147483647)
+  select coalesce(queue.cap_of(p_key), 2147483647)
     - coalesce((select sum(units) from queue.cost where key = p_key and granted), 0)::integer
 $$;
 
@@ -2120,6 +2396,8 @@ CREATE FUNCTION queue.set_cap(p_key text, p_cap integer) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
+declare
+  keys text[];
 begin
   perform from queue.limit_lock for update;
   if p_cap is null then
@@ -2127,7 +2405,12 @@ begin
   else
     insert into queue.cap (key, cap) values (p_key, p_cap) on conflict (key) do update set cap = excluded.cap;
   end if;
-  if queue.grant_units(array[p_key]) > 0 then
+  keys := array[p_key];
+  if p_key like '%/*' then
+    select array_agg(distinct c.key) into keys from queue.cost c
+      where c.queued and split_part(c.key, '/', 1) || '/*' = p_key;
+  end if;
+  if keys is not null and queue.grant_units(keys) > 0 then
     perform queue.wake();
   end if;
 end
@@ -2758,6 +3041,19 @@ $$;
 
 ALTER FUNCTION queue.way(p_from bigint[], p_to bigint) OWNER TO taskomatic_owner;
 
+-- Name: cleared; Type: TABLE; Schema: inventory
+
+CREATE TABLE inventory.cleared (
+    host text NOT NULL,
+    vm uuid NOT NULL,
+    task bigint NOT NULL,
+    how text NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT cleared_how_is_known CHECK ((how = ANY (ARRAY['moved'::text, 'moved off'::text, 'stopped'::text])))
+);
+
+ALTER TABLE inventory.cleared OWNER TO taskomatic_owner;
+
 -- Name: definition; Type: TABLE; Schema: inventory
 
 CREATE TABLE inventory.definition (
@@ -2781,40 +3077,6 @@ CREATE TABLE inventory.disk (
 );
 
 ALTER TABLE inventory.disk OWNER TO taskomatic_owner;
-
--- Name: host; Type: TABLE; Schema: inventory
-
-CREATE TABLE inventory.host (
-    name text NOT NULL,
-    uuid uuid NOT NULL,
-    control_uri text NOT NULL,
-    peer_uri text,
-    migration_uri text,
-    added_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
-    added_by text NOT NULL,
-    cordon_reason text,
-    cordoned_by text,
-    cordoned_at timestamp with time zone,
-    connection inventory.connection DEFAULT 'unknown'::inventory.connection NOT NULL,
-    connection_reason text,
-    connection_since timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
-    hostname text,
-    libvirt_version text,
-    hypervisor_version text,
-    arch text,
-    cpus integer,
-    memory_mib bigint,
-    boot_time timestamp with time zone,
-    domain_type text,
-    emulator text,
-    machine text,
-    observed_at timestamp with time zone,
-    generation bigint DEFAULT 0 NOT NULL,
-    listed_at timestamp with time zone,
-    CONSTRAINT cordoned_by_someone_for_a_reason CHECK ((num_nulls(cordon_reason, cordoned_by, cordoned_at) = ANY (ARRAY[0, 3])))
-);
-
-ALTER TABLE inventory.host OWNER TO taskomatic_owner;
 
 -- Name: host_load; Type: TABLE; Schema: inventory
 
@@ -2876,18 +3138,6 @@ CREATE TABLE inventory.pool (
 
 ALTER TABLE inventory.pool OWNER TO taskomatic_owner;
 
--- Name: reservation; Type: TABLE; Schema: inventory
-
-CREATE TABLE inventory.reservation (
-    task bigint NOT NULL,
-    host text NOT NULL,
-    vm uuid NOT NULL,
-    memory_mib bigint NOT NULL,
-    made_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
-);
-
-ALTER TABLE inventory.reservation OWNER TO taskomatic_owner;
-
 -- Name: sighting; Type: SEQUENCE; Schema: inventory
 
 CREATE SEQUENCE inventory.sighting
@@ -2940,26 +3190,6 @@ CREATE TABLE inventory.volume (
 );
 
 ALTER TABLE inventory.volume OWNER TO taskomatic_owner;
-
--- Name: whereabouts; Type: TABLE; Schema: inventory
-
-CREATE TABLE inventory.whereabouts (
-    vm uuid NOT NULL,
-    host text NOT NULL,
-    state inventory.presence NOT NULL,
-    since timestamp with time zone NOT NULL,
-    power text,
-    reason text,
-    persistent boolean DEFAULT false NOT NULL,
-    max_memory_mib bigint DEFAULT 0 NOT NULL,
-    observed jsonb,
-    observed_at timestamp with time zone NOT NULL,
-    generation bigint NOT NULL,
-    CONSTRAINT power_known_iff_present CHECK (((power IS NOT NULL) = (state = ANY (ARRAY['active'::inventory.presence, 'defined'::inventory.presence]))))
-)
-WITH (fillfactor='70');
-
-ALTER TABLE inventory.whereabouts OWNER TO taskomatic_owner;
 
 -- Name: applied; Type: TABLE; Schema: migration
 
@@ -3651,6 +3881,11 @@ ALTER TABLE ONLY queue.task ATTACH PARTITION queue.task_000001 FOR VALUES FROM (
 
 ALTER TABLE ONLY queue.task ATTACH PARTITION queue.task_000002 FOR VALUES FROM ('2000000') TO ('3000000');
 
+-- Name: cleared cleared_pkey; Type: CONSTRAINT; Schema: inventory
+
+ALTER TABLE ONLY inventory.cleared
+    ADD CONSTRAINT cleared_pkey PRIMARY KEY (host, vm);
+
 -- Name: definition definition_pkey; Type: CONSTRAINT; Schema: inventory
 
 ALTER TABLE ONLY inventory.definition
@@ -4042,6 +4277,15 @@ ALTER INDEX queue.task_pkey ATTACH PARTITION queue.task_000002_pkey;
 
 ALTER INDEX queue.task_of_plan ATTACH PARTITION queue.task_000002_plan_idx;
 
+-- Name: host host_answers_again; Type: TRIGGER; Schema: inventory
+
+CREATE TRIGGER host_answers_again BEFORE UPDATE OF connection ON inventory.host FOR EACH ROW WHEN (((new.connection = 'up'::inventory.connection) AND (new.off_at IS NOT NULL) AND (new.off_ended_at IS NULL))) EXECUTE FUNCTION inventory.end_off();
+
+-- Name: cleared cleared_host_fkey; Type: FK CONSTRAINT; Schema: inventory
+
+ALTER TABLE ONLY inventory.cleared
+    ADD CONSTRAINT cleared_host_fkey FOREIGN KEY (host) REFERENCES inventory.host(name) ON DELETE CASCADE;
+
 -- Name: disk disk_host_fkey; Type: FK CONSTRAINT; Schema: inventory
 
 ALTER TABLE ONLY inventory.disk
@@ -4090,10 +4334,46 @@ GRANT USAGE ON SCHEMA inventory TO taskomatic_client;
 
 GRANT USAGE ON SCHEMA queue TO taskomatic_client;
 
+-- Name: FUNCTION begin_maintenance(p_host text); Type: ACL; Schema: inventory
+
+REVOKE ALL ON FUNCTION inventory.begin_maintenance(p_host text) FROM PUBLIC;
+GRANT ALL ON FUNCTION inventory.begin_maintenance(p_host text) TO taskomatic_client;
+
 -- Name: FUNCTION candidates(p_only text, p_vm uuid, p_task bigint, p_memory_mib bigint, p_stores text[], p_networks text[]); Type: ACL; Schema: inventory
 
 REVOKE ALL ON FUNCTION inventory.candidates(p_only text, p_vm uuid, p_task bigint, p_memory_mib bigint, p_stores text[], p_networks text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION inventory.candidates(p_only text, p_vm uuid, p_task bigint, p_memory_mib bigint, p_stores text[], p_networks text[]) TO taskomatic_client;
+
+-- Name: FUNCTION confirm_off(p_host text, p_reason text, p_by text); Type: ACL; Schema: inventory
+
+REVOKE ALL ON FUNCTION inventory.confirm_off(p_host text, p_reason text, p_by text) FROM PUBLIC;
+GRANT ALL ON FUNCTION inventory.confirm_off(p_host text, p_reason text, p_by text) TO taskomatic_client;
+
+-- Name: FUNCTION end_off(); Type: ACL; Schema: inventory
+
+REVOKE ALL ON FUNCTION inventory.end_off() FROM PUBLIC;
+
+-- Name: TABLE host; Type: ACL; Schema: inventory
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.host TO taskomatic_client;
+
+-- Name: TABLE reservation; Type: ACL; Schema: inventory
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.reservation TO taskomatic_client;
+
+-- Name: TABLE whereabouts; Type: ACL; Schema: inventory
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.whereabouts TO taskomatic_client;
+
+-- Name: FUNCTION in_maintenance(p_host text); Type: ACL; Schema: inventory
+
+REVOKE ALL ON FUNCTION inventory.in_maintenance(p_host text) FROM PUBLIC;
+GRANT ALL ON FUNCTION inventory.in_maintenance(p_host text) TO taskomatic_client;
+
+-- Name: FUNCTION leave_behind(p_vm uuid, p_host text); Type: ACL; Schema: inventory
+
+REVOKE ALL ON FUNCTION inventory.leave_behind(p_vm uuid, p_host text) FROM PUBLIC;
+GRANT ALL ON FUNCTION inventory.leave_behind(p_vm uuid, p_host text) TO taskomatic_client;
 
 -- Name: FUNCTION need_mib(max_memory_mib bigint); Type: ACL; Schema: inventory
 
@@ -4155,10 +4435,10 @@ GRANT ALL ON FUNCTION queue.audit_slice(p_from bigint, p_size integer) TO taskom
 REVOKE ALL ON FUNCTION queue.beat(p_dispatcher bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION queue.beat(p_dispatcher bigint) TO taskomatic_client;
 
--- Name: FUNCTION bind(p_dispatcher bigint, p_task bigint, p_attempt integer, p_names text[], p_exclusive boolean[], p_bound jsonb); Type: ACL; Schema: queue
+-- Name: FUNCTION bind(p_dispatcher bigint, p_task bigint, p_attempt integer, p_names text[], p_exclusive boolean[], p_bound jsonb, p_limits jsonb); Type: ACL; Schema: queue
 
-REVOKE ALL ON FUNCTION queue.bind(p_dispatcher bigint, p_task bigint, p_attempt integer, p_names text[], p_exclusive boolean[], p_bound jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION queue.bind(p_dispatcher bigint, p_task bigint, p_attempt integer, p_names text[], p_exclusive boolean[], p_bound jsonb) TO taskomatic_client;
+REVOKE ALL ON FUNCTION queue.bind(p_dispatcher bigint, p_task bigint, p_attempt integer, p_names text[], p_exclusive boolean[], p_bound jsonb, p_limits jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION queue.bind(p_dispatcher bigint, p_task bigint, p_attempt integer, p_names text[], p_exclusive boolean[], p_bound jsonb, p_limits jsonb) TO taskomatic_client;
 
 -- Name: FUNCTION cancel(p_task bigint, p_by text, p_reason text); Type: ACL; Schema: queue
 
@@ -4173,6 +4453,11 @@ REVOKE ALL ON FUNCTION queue.cancel_error(p_task bigint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION queue.cancel_requests(p_dispatcher bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION queue.cancel_requests(p_dispatcher bigint) TO taskomatic_client;
+
+-- Name: FUNCTION cap_of(p_key text); Type: ACL; Schema: queue
+
+REVOKE ALL ON FUNCTION queue.cap_of(p_key text) FROM PUBLIC;
+GRANT ALL ON FUNCTION queue.cap_of(p_key text) TO taskomatic_client;
 
 -- Name: FUNCTION children_ended(p_parents bigint[], p_ended integer[]); Type: ACL; Schema: queue
 
@@ -4200,6 +4485,10 @@ REVOKE ALL ON FUNCTION queue.end_unstarted(p_tasks bigint[], p_outcome queue.sta
 REVOKE ALL ON FUNCTION queue.ensure_resources(p_names text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION queue.ensure_resources(p_names text[]) TO taskomatic_client;
 
+-- Name: FUNCTION exchange_units(p_task bigint, p_limits jsonb, p_rank smallint, p_position bigint); Type: ACL; Schema: queue
+
+REVOKE ALL ON FUNCTION queue.exchange_units(p_task bigint, p_limits jsonb, p_rank smallint, p_position bigint) FROM PUBLIC;
+
 -- Name: FUNCTION expand(p_dispatcher bigint, p_task bigint, p_attempt integer, p_children jsonb); Type: ACL; Schema: queue
 
 REVOKE ALL ON FUNCTION queue.expand(p_dispatcher bigint, p_task bigint, p_attempt integer, p_children jsonb) FROM PUBLIC;
@@ -4222,6 +4511,10 @@ GRANT ALL ON FUNCTION queue.guard_poll(p_size integer) TO taskomatic_client;
 
 REVOKE ALL ON FUNCTION queue.hold(p_task bigint, p_reason text, p_by text) FROM PUBLIC;
 GRANT ALL ON FUNCTION queue.hold(p_task bigint, p_reason text, p_by text) TO taskomatic_client;
+
+-- Name: FUNCTION keep_bound(p_task bigint, p_attempt integer, p_bound jsonb, p_claims jsonb, p_at timestamp with time zone); Type: ACL; Schema: queue
+
+REVOKE ALL ON FUNCTION queue.keep_bound(p_task bigint, p_attempt integer, p_bound jsonb, p_claims jsonb, p_at timestamp with time zone) FROM PUBLIC;
 
 -- Name: FUNCTION lease_holds(p_dispatcher bigint); Type: ACL; Schema: queue
 
@@ -4263,6 +4556,11 @@ REVOKE ALL ON FUNCTION queue.note(p_task bigint, p_message text, p_data jsonb, p
 -- Name: FUNCTION note_find(p_kind text, p_task bigint, p_about jsonb); Type: ACL; Schema: queue
 
 REVOKE ALL ON FUNCTION queue.note_find(p_kind text, p_task bigint, p_about jsonb) FROM PUBLIC;
+
+-- Name: FUNCTION note_unbound(p_dispatcher bigint, p_task bigint, p_attempt integer, p_about jsonb); Type: ACL; Schema: queue
+
+REVOKE ALL ON FUNCTION queue.note_unbound(p_dispatcher bigint, p_task bigint, p_attempt integer, p_about jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION queue.note_unbound(p_dispatcher bigint, p_task bigint, p_attempt integer, p_about jsonb) TO taskomatic_client;
 
 -- Name: FUNCTION now(); Type: ACL; Schema: queue
 
@@ -4390,6 +4688,10 @@ REVOKE ALL ON FUNCTION queue.wake() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION queue.way(p_from bigint[], p_to bigint) FROM PUBLIC;
 
+-- Name: TABLE cleared; Type: ACL; Schema: inventory
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.cleared TO taskomatic_client;
+
 -- Name: TABLE definition; Type: ACL; Schema: inventory
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.definition TO taskomatic_client;
@@ -4397,10 +4699,6 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.definition TO taskomatic_cl
 -- Name: TABLE disk; Type: ACL; Schema: inventory
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.disk TO taskomatic_client;
-
--- Name: TABLE host; Type: ACL; Schema: inventory
-
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.host TO taskomatic_client;
 
 -- Name: TABLE host_load; Type: ACL; Schema: inventory
 
@@ -4418,10 +4716,6 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.network TO taskomatic_clien
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.pool TO taskomatic_client;
 
--- Name: TABLE reservation; Type: ACL; Schema: inventory
-
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.reservation TO taskomatic_client;
-
 -- Name: SEQUENCE sighting; Type: ACL; Schema: inventory
 
 GRANT USAGE ON SEQUENCE inventory.sighting TO taskomatic_client;
@@ -4437,10 +4731,6 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.vm TO taskomatic_client;
 -- Name: TABLE volume; Type: ACL; Schema: inventory
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.volume TO taskomatic_client;
-
--- Name: TABLE whereabouts; Type: ACL; Schema: inventory
-
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.whereabouts TO taskomatic_client;
 
 -- Name: TABLE attempt; Type: ACL; Schema: queue
 

@@ -4,7 +4,7 @@ import type { Static, TObject } from 'typebox'
 import type { Json, JsonObject } from '../db/json.ts'
 import type { Host } from '../host/host.ts'
 import type { FleetState } from '../inventory/fleet-state.ts'
-import type { Claim, Effect, NewTask, TaskError } from '../queue/task.ts'
+import type { Claim, Effect, NewTask, TaskError, Units } from '../queue/task.ts'
 
 /** Is the request possible? `nothingToDo` completes at run time without touching the host. */
 export type Verdict =
@@ -61,6 +61,12 @@ export interface Observer {
     by: string
   }): Promise<void>
   setCordon(host: string, cordon: { reason: string; by: string } | null): Promise<void>
+  /** An operator says that a silent host is off. False when it answers: then it says for itself what it has. */
+  confirmOff(host: string, statement: { reason: string; by: string }): Promise<boolean>
+  /** Said to be off, and not heard of since: nothing runs there. */
+  isConfirmedOff(host: string): Promise<boolean>
+  /** The VM lives elsewhere now: the definition that a confirmed-off host still has counts no more. */
+  leaveBehind(uuid: string, host: string): Promise<boolean>
   shareStore(store: string, pools: { host: string; pool: string }[]): Promise<void>
   /** Hosts on which the VM was ever seen or to which an attempt was bound. */
   whereabouts(uuid: string): Promise<{ host: string; state: 'active' | 'defined' | 'absent' | 'unknown' }[]>
@@ -102,6 +108,11 @@ export interface Action<S extends TObject = TObject> {
   readonly irreversible?: boolean
   /** Fills in what must be the same however often the task runs: a UUID, MAC addresses. Once, at submission, before anything else. */
   prepare?(args: Static<S>): Static<S>
+  /**
+   * Fills in what depends on the fleet and must be the same however often the task runs: a disk's name on its bus, the name of its
+   * volume. Pure; asked of predicted state at submission, before everything below.
+   */
+  fillIn?(args: Static<S>, state: FleetState): Static<S>
   /** One line for lists: `Start web1`. */
   title(args: Static<S>, state: FleetState): string
   /**
@@ -109,6 +120,11 @@ export interface Action<S extends TObject = TObject> {
    * runs (phase `starting`), when the bound host's claim is added; another answer makes the task wait anew.
    */
   claims(args: Static<S>, state: FleetState): Claim[]
+  /**
+   * Units of limited keys (limits.ts) that it needs while it runs. Asked when `claims` is; as it starts, of an action with `bindTo`,
+   * the bound host is known, and another answer than at submission is granted or waited for then.
+   */
+  limits?(args: Static<S>, state: FleetState): Units[]
   check(args: Static<S>, state: FleetState): Verdict
   /** Predicted facts after success. */
   effect(args: Static<S>, state: FleetState): Effect[]

@@ -3,7 +3,7 @@
 // To learn which open task a request depends on, or fails by, it is asked again without that task's effects.
 import type { JsonObject } from '../db/json.ts'
 import { FleetState, NotLoaded, type Overlay } from '../inventory/fleet-state.ts'
-import type { Claim, Effect } from '../queue/task.ts'
+import type { Claim, Effect, Units } from '../queue/task.ts'
 import type { Action, Verdict } from './action.ts'
 import { resolveRefs } from './refs.ts'
 import { RequestError } from './request-error.ts'
@@ -26,6 +26,7 @@ export type Evaluated = {
   title: string
   claims: Claim[]
   effects: Effect[]
+  limits: Units[]
   verdict: Verdict
   /** Tasks without which this request would be impossible: they must be complete first. */
   thanksTo: Author[]
@@ -71,7 +72,8 @@ function ask({ action, args: raw }: Asked, { base, overlays }: Loaded, without?:
   const state = new FleetState({ phase: 'queued', base, overlays, ...(without === undefined ? {} : { without }) })
   const refused = (error: RequestError) => ({ refused: error, reads: state.reads })
   try {
-    const args = resolveRefs(action.args, raw, state)
+    const resolved = resolveRefs(action.args, raw, state)
+    const args = (action.fillIn?.(resolved, state) ?? resolved) as JsonObject
     const verdict = action.check(args, state)
     if (verdict.verdict === 'impossible') {
       const { code, message, next } = verdict
@@ -83,6 +85,7 @@ function ask({ action, args: raw }: Asked, { base, overlays }: Loaded, without?:
       title: action.title(args, state),
       claims: mergeClaims(action.claims(args, state)),
       effects: action.effect(args, state),
+      limits: action.limits?.(args, state) ?? [],
       verdict,
       reads: state.reads
     }

@@ -63,6 +63,7 @@ function newTask(task: Evaluated, index: number, request: SubmissionRequest): Ne
     effects: task.effects,
     after: prerequisites(task, index, request),
     binds: task.action.bindTo !== undefined,
+    ...(task.limits.length === 0 ? {} : { limits: task.limits }),
     ...(asked?.priority === undefined ? {} : { priority: asked.priority }),
     ...(asked?.notBefore === undefined ? {} : { notBefore: dateOf(asked.notBefore, request, index) }),
     ...(asked?.hold === undefined ? {} : { hold: asked.hold })

@@ -3,6 +3,7 @@
 import { resource } from '../model/resource.ts'
 import { action } from './action.ts'
 import { attempt } from './attempt.ts'
+import { limit, oneOf } from './limits.ts'
 import { vmMigrateArgs } from './vm-migrate-args.ts'
 import { checkMigrate } from './vm-migrate-check.ts'
 import { migrate, probeMigration } from './vm-migrate-run.ts'
@@ -17,6 +18,10 @@ export const vmMigrate = action({
     // Read here so that it is loaded for the run, which needs its addresses.
     state.host(to)
     return [...vmClaims(vm, state), shared(resource.host(to)), ...storageClaims(state.vm(vm))]
+  },
+  limits({ vm, to }, state) {
+    const from = state.vm(vm)?.activeOn
+    return oneOf(from && limit.migrationsOut(from), limit.migrationsIn(to))
   },
   check: checkMigrate,
   effect({ vm: uuid, to }, state) {

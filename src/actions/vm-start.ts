@@ -18,6 +18,7 @@ import {
 import { attempt, type Step } from './attempt.ts'
 import { ownError } from './error.ts'
 import { parkIfCordoned, refuseHost } from './host-refusal.ts'
+import { limit, oneOf } from './limits.ts'
 import { VmRef } from './refs.ts'
 import {
   activeSightings,
@@ -59,6 +60,10 @@ export const vmStart = action({
   args,
   title: ({ vm }, state) => vmTitle('Start', vm, state),
   claims: ({ vm }, state) => [...vmClaims(vm, state), ...storageClaims(state.vm(vm))],
+  limits({ vm }, state) {
+    const host = state.boundHost ?? state.vm(vm)?.home
+    return oneOf(host && limit.starts(host))
+  },
   check(given, state) {
     const { vm, refusal } = ownVm(given.vm, state)
     if (refusal) return refusal

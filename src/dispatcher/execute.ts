@@ -18,6 +18,9 @@ import { loadFacts } from '../inventory/load.ts'
 import { bind, type ClaimedTask, type End } from '../queue/dispatch.ts'
 import { expand } from '../queue/expand.ts'
 import type { TaskError } from '../queue/task.ts'
+import { hostOffError } from '../actions/host-refusal.ts'
+import { resource } from '../model/resource.ts'
+import { boundClaims } from '../queue/uncertain.ts'
 import { chooseHost } from './choose-host.ts'
 import { faultOf } from './fault.ts'
 
@@ -83,8 +86,21 @@ async function prepare(execution: Execution, task: ClaimedTask, action: Action):
     const bound = await database.transaction(async (tx) => {
       const chosen = await chooseHost(tx, task, to)
       if (chosen.outcome !== 'chosen') return chosen
-      const claims = mergeClaims(await asked(tx, base, task, (state) => action.claims(args, state), chosen.host))
-      const answer = await bind(tx, { dispatcher, task: task.id, attempt: task.attempt, claims, bound: chosen.bound })
+      const { claims, limits } = await asked(
+        tx,
+        base,
+        task,
+        (state) => ({ claims: mergeClaims(action.claims(args, state)), limits: action.limits?.(args, state) }),
+        chosen.host
+      )
+      const answer = await bind(tx, {
+        dispatcher,
+        task: task.id,
+        attempt: task.attempt,
+        claims,
+        bound: chosen.bound,
+        ...(limits ? { limits } : {})
+      })
       return answer.outcome === 'started' ? chosen : ({ outcome: 'gone' } as const)
     })
     if (bound.outcome === 'gone') return { outcome: 'gone' }
@@ -133,6 +149,17 @@ export async function probeTask(execution: Execution, task: ClaimedTask): Promis
   if (probe.happened === 'yes') return ended(task, { outcome: 'complete', result: probe.result })
   const error = { code: 'did_not_happen', message: 'what was sent to the host did not happen', step: 'probe' }
   return ended(task, { outcome: 'retry', afterMs: 0, error })
+}
+
+/**
+ * An uncertain task of a host that was confirmed off: looked for as far as can be looked, else it counts as not done. Null when it
+ * has nothing to do with that host.
+ */
+export async function settleOff(execution: Execution, task: ClaimedTask, host: string): Promise<End | null> {
+  const bound = await boundClaims(execution.database, task.id)
+  if (hostOf(task) !== host && !bound.includes(resource.host(host))) return null
+  const end = await probeTask(execution, task).catch(() => null)
+  return end ?? ended(task, failedBy(hostOffError(host, 'probe')))
 }
 
 /**

@@ -1,5 +1,6 @@
 // Why a task is where it is, in sentences: each reason with what ends it. The facts are the queue's.
 import type { TaskState, Why } from '../api/task.ts'
+import { limitInWords } from '../actions/limits.ts'
 import type { Database } from '../db/open.ts'
 import { loadFacts } from '../inventory/load.ts'
 import { parseResource, resource } from '../model/resource.ts'
@@ -74,7 +75,7 @@ function prerequisiteReasons({ prerequisites, claims }: QueueWhy): Reason[] {
 function limitReasons({ limits }: QueueWhy): Reason[] {
   return limits.map(({ key, units, cap, used, usedBy }) => ({
     kind: 'limit',
-    text: `${used} of ${cap ?? 'no'} ${key} in use (tasks ${usedBy.map(({ id }) => id).join(', ')}); this task needs ${units}`,
+    text: `waiting: ${used} of ${cap ?? 'no'} ${limitInWords(key)} (tasks ${usedBy.map(({ id }) => id).join(', ')})${units > 1 ? `; this task needs ${units}` : ''}`,
     ends: 'the end of one of them'
   }))
 }
@@ -93,7 +94,8 @@ function timeReasons({ due, behindUnplaced }: QueueWhy): Reason[] {
 }
 
 function parkedReasons({ parked }: QueueWhy): Reason[] {
-  if (!parked) return []
+  // Said by limitReasons, with who has the units.
+  if (!parked || parked.key === 'limit') return []
   const [kind, name] = parked.key.split('/')
   const ends =
     kind === 'host' && name

@@ -129,13 +129,13 @@ async function conflictingClaims(db: Sql, id: number): Promise<Why['claims']> {
 
 async function lackingLimits(db: Sql, id: number): Promise<Why['limits']> {
   return db.query(
-    `select c.key, c.units, k.cap,
+    `select c.key, c.units, queue.cap_of(c.key) as cap,
        coalesce((select sum(g.units) from queue.cost g where g.key = c.key and g.granted), 0)::integer as used,
        coalesce((select jsonb_agg(u.brief) from (
          select ${BRIEF} as brief from queue.cost g join queue.task t on t.id = g.task
          left join queue.open_state o on o.task = t.id and t.outcome is null
          where g.key = c.key and g.granted order by g.task limit ${MOST}) u), '[]') as "usedBy"
-     from queue.cost c left join queue.cap k on k.key = c.key
+     from queue.cost c
      where c.task = $1 and c.queued order by c.key`,
     [id]
   )

@@ -64,8 +64,8 @@ test('a task needs all of its units at once, and keeps none while it lacks one',
   ])
   expect(await statesOf(fresh.database, tasks)).toEqual(['ready', 'parked', 'ready'])
   expect(await readLimits(fresh.database)).toEqual([
-    { key: 'a', cap: 1, used: 1, queued: 1 },
-    { key: 'b', cap: 1, used: 1, queued: 1 }
+    { key: 'a', cap: 1, own: true, used: 1, queued: 1 },
+    { key: 'b', cap: 1, own: true, used: 1, queued: 1 }
   ])
   expect(await worker.drain()).toEqual([tasks[0], tasks[2], tasks[1]])
 })
