@@ -2,6 +2,7 @@
 import type { Action } from './action.ts'
 import { hostAdd } from './host-add.ts'
 import { hostCheck } from './host-check.ts'
+import { hostConfirmOff } from './host-confirm-off.ts'
 import { hostCordon } from './host-cordon.ts'
 import { hostRefresh } from './host-refresh.ts'
 import { hostRemove } from './host-remove.ts'
@@ -14,9 +15,13 @@ import { poolStop } from './pool-stop.ts'
 import { storeShare } from './store-share.ts'
 import { vmCreate } from './vm-create.ts'
 import { vmDelete } from './vm-delete.ts'
+import { vmDiskAdd } from './vm-disk-add.ts'
+import { vmDiskRemove } from './vm-disk-remove.ts'
 import { vmMigrate } from './vm-migrate.ts'
 import { vmPause } from './vm-pause.ts'
 import { vmReboot } from './vm-reboot.ts'
+import { vmRename } from './vm-rename.ts'
+import { vmReset } from './vm-reset.ts'
 import { vmResume } from './vm-resume.ts'
 import { vmStart } from './vm-start.ts'
 import { vmStop } from './vm-stop.ts'
@@ -27,6 +32,7 @@ import { volumeResize } from './volume-resize.ts'
 const all: readonly Action[] = [
   hostAdd,
   hostCheck,
+  hostConfirmOff,
   hostCordon,
   hostRefresh,
   hostRemove,
@@ -39,9 +45,13 @@ const all: readonly Action[] = [
   storeShare,
   vmCreate,
   vmDelete,
+  vmDiskAdd,
+  vmDiskRemove,
   vmMigrate,
   vmPause,
   vmReboot,
+  vmRename,
+  vmReset,
   vmResume,
   vmStart,
   vmStop,

@@ -74,7 +74,7 @@ async function reboot(ctx: ActionContext, given: Args, step: Step): Promise<Outc
 }
 
 /** Listens from before the request on: true at the event, false when the time is over. Rejects when cancelled. */
-function watchReboot(host: Host, uuid: string, timeoutMs: number, signal: AbortSignal) {
+export function watchReboot(host: Host, uuid: string, timeoutMs: number, signal: AbortSignal) {
   const { promise, resolve, reject } = Promise.withResolvers<boolean>()
   // Whoever stops before it is awaited must not leave an unhandled rejection.
   promise.catch(() => {})

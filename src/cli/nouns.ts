@@ -6,12 +6,12 @@ export type NounEntry = { summary: string; verbs: string; load: () => Promise<No
 export const nouns: Readonly<Record<string, NounEntry>> = {
   vm: {
     summary: 'virtual machines',
-    verbs: 'list show create start stop reboot pause resume migrate delete',
+    verbs: 'list show create start stop reboot reset pause resume migrate rename delete',
     load: async () => (await import('./commands/vm.ts')).vm
   },
   host: {
     summary: 'hosts of virtual machines',
-    verbs: 'list show add check cordon uncordon refresh remove',
+    verbs: 'list show add check cordon uncordon confirm-off refresh remove',
     load: async () => (await import('./commands/host.ts')).host
   },
   store: {

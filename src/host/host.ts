@@ -4,6 +4,8 @@ import type { ObservedNetwork, ObservedPool, ObservedVolume } from '../model/sto
 import type { ObservedVm, VmMark, VmSpec } from '../model/vm.ts'
 import type { DiskUsers } from './disk-users.ts'
 import type { VmDeviceCalls } from './vm-devices.ts'
+import type { VmSettingsCalls } from './vm-settings.ts'
+import type { Snapshots } from './snapshots.ts'
 import type { VolumeStreams } from './volume-streams.ts'
 
 export type HostListing = { vms: ObservedVm[]; pools: ObservedPool[]; networks: ObservedNetwork[] }
@@ -49,7 +51,7 @@ export type VmXmlOptions = {
   migratable?: boolean
 }
 
-export interface Host extends VolumeStreams, DiskUsers, VmDeviceCalls {
+export interface Host extends VolumeStreams, Snapshots, DiskUsers, VmDeviceCalls, VmSettingsCalls {
   readonly name: string
 
   identify(): Promise<HostIdentity>

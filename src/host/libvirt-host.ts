@@ -15,10 +15,20 @@ import type { Host, HostChange, HostListing, MigrateOptions, UndefineOptions, Vm
 import { identify } from './identity.ts'
 import { bareMarkElement, MARK_KEY, MARK_NAMESPACE } from './mark.ts'
 import { migrateVm, vmJob } from './migration.ts'
+import {
+  createSnapshot,
+  deleteSnapshot,
+  dumpSnapshots,
+  forgetSnapshots,
+  listSnapshots,
+  restoreSnapshots,
+  revertToSnapshot
+} from './snapshots.ts'
 import { Storage } from './storage.ts'
 import { untilVm } from './until.ts'
 import { domainOf, Vms } from './vms.ts'
 import { vmDeviceCalls, type VmDeviceCalls } from './vm-devices.ts'
+import { vmSettingsCalls, type VmSettingsCalls } from './vm-settings.ts'
 import { markedXml, vmXml } from './vm-xml.ts'
 
 /** From here on libvirt can say what becomes of a TPM's state. */
@@ -30,6 +40,7 @@ export class LibvirtHost implements Host {
   readonly #vms: Vms
   readonly #storage: Storage
   readonly #devices: VmDeviceCalls
+  readonly #settings: VmSettingsCalls
 
   constructor(calls: HostCalls) {
     this.name = calls.name
@@ -37,6 +48,7 @@ export class LibvirtHost implements Host {
     this.#vms = new Vms(calls)
     this.#storage = new Storage(calls)
     this.#devices = vmDeviceCalls(calls)
+    this.#settings = vmSettingsCalls(calls)
   }
 
   identify = (): Promise<HostIdentity> => identify(this.#calls)
@@ -116,6 +128,14 @@ export class LibvirtHost implements Host {
     await this.#calls.long('DOMAIN_RESUME', { dom: domainOf(uuid) })
   }
 
+  snapshots: Host['snapshots'] = (uuid) => listSnapshots(this.#calls, uuid)
+  createSnapshot: Host['createSnapshot'] = (uuid, snapshot) => createSnapshot(this.#calls, uuid, snapshot)
+  revertToSnapshot: Host['revertToSnapshot'] = (uuid, name) => revertToSnapshot(this.#calls, uuid, name)
+  deleteSnapshot: Host['deleteSnapshot'] = (uuid, name, options) => deleteSnapshot(this.#calls, uuid, name, options)
+  dumpSnapshots: Host['dumpSnapshots'] = (uuid) => dumpSnapshots(this.#calls, uuid)
+  forgetSnapshots: Host['forgetSnapshots'] = (uuid) => forgetSnapshots(this.#calls, uuid)
+  restoreSnapshots: Host['restoreSnapshots'] = (uuid, dumped) => restoreSnapshots(this.#calls, uuid, dumped)
+
   async setAutostart(uuid: string, on: boolean): Promise<void> {
     await this.#calls.write('DOMAIN_SET_AUTOSTART', { dom: domainOf(uuid), autostart: on ? 1 : 0 })
   }
@@ -162,6 +182,14 @@ export class LibvirtHost implements Host {
   diskCopy: Host['diskCopy'] = (uuid, target) => this.#devices.diskCopy(uuid, target)
   switchToCopy: Host['switchToCopy'] = (uuid, target) => this.#devices.switchToCopy(uuid, target)
   abortCopy: Host['abortCopy'] = (uuid, target) => this.#devices.abortCopy(uuid, target)
+
+  vmSizes: Host['vmSizes'] = (uuid) => this.#settings.vmSizes(uuid)
+  setVcpus: Host['setVcpus'] = (...args) => this.#settings.setVcpus(...args)
+  setMemory: Host['setMemory'] = (...args) => this.#settings.setMemory(...args)
+  renameVm: Host['renameVm'] = (uuid, name) => this.#settings.renameVm(uuid, name)
+  resetVm: Host['resetVm'] = (uuid) => this.#settings.resetVm(uuid)
+  saveVm: Host['saveVm'] = (uuid) => this.#settings.saveVm(uuid)
+  markVm: Host['markVm'] = (uuid, mark) => this.#settings.markVm(uuid, mark)
 
   pool = (name: string): Promise<ObservedPool | undefined> => this.#storage.pool(name)
   definePool = (spec: { name: string; type: 'dir'; target: string }): Promise<void> => this.#storage.definePool(spec)

@@ -4,6 +4,7 @@ import type { ActionCommand, NounSpec, OperandSpec } from '../command.ts'
 import { usage } from '../failure.ts'
 import { ageText, mibText, printOne, sheet, type Tone, type View } from '../render.ts'
 import { part, printFrom, textOption } from './reading.ts'
+import { vmSettingsCommands } from './vm-settings.ts'
 
 const vms: OperandSpec = {
   name: 'vm',
@@ -63,7 +64,7 @@ const vmSheet = (vm: VmView): string =>
         .join('\n')
     ],
     ['NICs', vm.nics.map((nic) => `${nic.mac} ${nic.kind} ${nic.source ?? ''}`).join('\n')],
-    ['Snapshots', vm.snapshots],
+    ['Snapshots', vm.snapshots.map(({ name, current }) => (current ? `${name} (current)` : name)).join('\n')],
     ['Saved image', vm.hasSavedImage ? 'yes' : undefined],
     ['Autostart', vm.autostart ? "yes, the host's own" : undefined],
     ['Owner', vm.owner],
@@ -239,6 +240,7 @@ export const vm: NounSpec = {
         { flags: '--force', help: 'switch it off first if it runs', kind: 'flag', arg: 'force' }
       ]
     },
+    ...vmSettingsCommands,
     refused(
       'destroy',
       'destroy is a power-off to virsh and a deletion to other managers: it is not done here',
