@@ -67,6 +67,12 @@ export interface Observer {
   isConfirmedOff(host: string): Promise<boolean>
   /** The VM lives elsewhere now: the definition that a confirmed-off host still has counts no more. */
   leaveBehind(uuid: string, host: string): Promise<boolean>
+  /** An operator says that a silent host is off. False when it answers: then it says for itself what it has. */
+  confirmOff(host: string, statement: { reason: string; by: string }): Promise<boolean>
+  /** Said to be off, and not heard of since: nothing runs there. */
+  isConfirmedOff(host: string): Promise<boolean>
+  /** The VM lives elsewhere now: the definition that a confirmed-off host still has counts no more. */
+  leaveBehind(uuid: string, host: string): Promise<boolean>
   shareStore(store: string, pools: { host: string; pool: string }[]): Promise<void>
   /** Hosts on which the VM was ever seen or to which an attempt was bound. */
   whereabouts(uuid: string): Promise<{ host: string; state: 'active' | 'defined' | 'absent' | 'unknown' }[]>

@@ -2,7 +2,8 @@
 import type { FleetState } from '../inventory/fleet-state.ts'
 import { quote } from '../model/name.ts'
 import { resource } from '../model/resource.ts'
-import { impossible, park, type ActionContext, type Outcome, type Verdict } from './action.ts'
+import { ownError } from './error.ts'
+import { failed, impossible, park, type ActionContext, type Outcome, type Verdict } from './action.ts'
 
 export const refuseUnknownHost = (state: FleetState, host: string): Verdict | undefined =>
   state.host(host)
@@ -24,7 +25,18 @@ export function refuseHost(state: FleetState, host: string): Verdict | undefined
   )
 }
 
-/** Waits for a host that was cordoned after the task was queued. */
+/** Of a host that an operator confirmed to be off: nothing is done there, and nothing waits for it. */
+export const hostOffError = (host: string, step: string) =>
+  ownError(
+    'host_confirmed_off',
+    `${host} was confirmed off: nothing is done there, and what was under way there counts as not done`,
+    step,
+    'start its VMs on other hosts; when the host is back and reconciled, ask again',
+    { host }
+  )
+
+/** Waits for a host that was cordoned after the task was queued; of one that was confirmed off nothing is waited for. */
 export function parkIfCordoned(ctx: ActionContext, host: string): Outcome | undefined {
+  if (ctx.state.host(host)?.confirmedOff != null) return failed(hostOffError(host, 'look at the host'))
   return ctx.state.host(host)?.cordoned ? park(`host ${host} is cordoned`, resource.hostGate(host)) : undefined
 }

@@ -3,6 +3,7 @@ import type { Action } from './action.ts'
 import { hostAdd } from './host-add.ts'
 import { hostCheck } from './host-check.ts'
 import { hostConfirmOff } from './host-confirm-off.ts'
+import { hostConfirmOff } from './host-confirm-off.ts'
 import { hostCordon } from './host-cordon.ts'
 import { hostRefresh } from './host-refresh.ts'
 import { hostRemove } from './host-remove.ts'
@@ -32,6 +33,7 @@ import { volumeResize } from './volume-resize.ts'
 const all: readonly Action[] = [
   hostAdd,
   hostCheck,
+  hostConfirmOff,
   hostConfirmOff,
   hostCordon,
   hostRefresh,

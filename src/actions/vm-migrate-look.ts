@@ -64,8 +64,8 @@ async function look(ctx: ActionContext, host: string, uuid: string): Promise<Ans
   try {
     return { vm: await ctx.host(host).vm(uuid) }
   } catch (error) {
-    if (error instanceof HostError && error.code !== 'fenced') return { silent: error.message }
-    throw error
+    if (!(error instanceof HostError) || error.code === 'fenced') throw error
+    return (await ctx.observe.isConfirmedOff(host)) ? { vm: undefined } : { silent: error.message }
   }
 }
 
@@ -73,8 +73,8 @@ async function hasJob(ctx: ActionContext, host: string, uuid: string): Promise<b
   try {
     return (await ctx.host(host).vmJob(uuid)) !== undefined
   } catch (error) {
-    if (error instanceof HostError && error.code !== 'fenced') return 'silent'
-    throw error
+    if (!(error instanceof HostError) || error.code === 'fenced') throw error
+    return (await ctx.observe.isConfirmedOff(host)) ? false : 'silent'
   }
 }
 

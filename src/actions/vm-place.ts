@@ -88,8 +88,9 @@ async function lookOn(ctx: ActionContext, host: string, uuid: string): Promise<O
   try {
     return await ctx.host(host).vm(uuid)
   } catch (error) {
-    if (error instanceof HostError && error.code !== 'fenced') return error
-    throw error
+    if (!(error instanceof HostError) || error.code === 'fenced') throw error
+    // Somebody answers for it: nothing runs there, whatever is left there.
+    return (await ctx.observe.isConfirmedOff(host)) ? undefined : error
   }
 }
 

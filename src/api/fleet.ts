@@ -57,6 +57,14 @@ export const HostView = Type.Object(
     connectionReason: orNull(Text),
     cordoned: Type.Boolean(),
     cordonReason: orNull(Text),
+    inMaintenance: Type.Boolean({
+      description: 'Cleared, with nothing active there and nothing arriving: safe to reboot'
+    }),
+    maintenanceSince: orNull(Type.String({ description: 'When a clear ended well; ISO 8601, UTC' })),
+    confirmedOff: orNull(Type.String({ description: 'What an operator said when they stated that it is off' })),
+    unreconciled: Type.Boolean({
+      description: 'It answers again after it was said to be off; what it left behind is looked through before it is opened'
+    }),
     arch: orNull(Text),
     domainType: orNull(Text),
     emulator: orNull(Text),

@@ -22,7 +22,7 @@ import { overdueTasks } from '../queue/overdue.ts'
 import { cancelRequests } from '../queue/requests.ts'
 import { uncertainTasks } from '../queue/uncertain.ts'
 import { createContexts, type ContextParts } from './context.ts'
-import { executeTask, probeTask, type Execution } from './execute.ts'
+import { executeTask, probeTask, settleOff, type Execution } from './execute.ts'
 import { faultOf } from './fault.ts'
 
 export type DispatcherOptions = ContextParts & {
@@ -46,6 +46,8 @@ export interface Dispatcher {
   wake(): void
   /** A host is up: what was parked for it may go on. */
   hostUp(host: string): Promise<void>
+  /** A host was confirmed off: what nobody could tell of tasks on it is settled, by a look or by the statement. */
+  hostOff(host: string): Promise<void>
   /** Tasks that only the guard poll found; 0 on a healthy run. */
   guardPollFound(): number
   running(): number
@@ -63,6 +65,9 @@ export async function startDispatcher(options: DispatcherOptions): Promise<Dispa
 
 /** How often what nobody can tell is looked for again; beside that, whenever a host comes up. */
 const lookAgainMs = 15_000
+
+/** Of one host that was confirmed off all are settled at once. */
+const mostUncertain = 10_000
 
 /** How often what is ready is looked for beside all events. */
 const lookForReadyMs = 1000
@@ -120,6 +125,16 @@ class RunningDispatcher implements Dispatcher {
     if ((await unpark(this.#options.database, `host/${host}`)) > 0) this.wake()
     if ((await unpark(this.#options.database, 'placement')) > 0) this.wake()
     await this.#lookAgain()
+  }
+
+  async hostOff(host: string): Promise<void> {
+    if (!this.#execution) return
+    for (const task of await uncertainTasks(this.#options.database, mostUncertain)) {
+      const end = await settleOff(this.#execution, task, host)
+      if (!end) continue
+      this.#ends.push(end)
+      this.wake()
+    }
   }
 
   guardPollFound(): number {

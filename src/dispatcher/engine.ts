@@ -60,7 +60,12 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     hosts,
     isHostUp: (host) => watchers.isUp(host),
     connect: (address) => hosts.connect(address),
-    observer: createObserver({ database, hosts, definitionKey }),
+    observer: createObserver({
+      database,
+      hosts,
+      definitionKey,
+      onConfirmedOff: async (host) => dispatcher?.hostOff(host)
+    }),
     ...(workers === undefined ? {} : { workers }),
     ...(drainMs === undefined ? {} : { drainMs }),
     ...(leaseMs === undefined ? {} : { leaseMs }),

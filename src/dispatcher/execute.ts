@@ -21,6 +21,9 @@ import type { TaskError } from '../queue/task.ts'
 import { hostOffError } from '../actions/host-refusal.ts'
 import { resource } from '../model/resource.ts'
 import { boundClaims } from '../queue/uncertain.ts'
+import { hostOffError } from '../actions/host-refusal.ts'
+import { resource } from '../model/resource.ts'
+import { boundClaims } from '../queue/uncertain.ts'
 import { chooseHost } from './choose-host.ts'
 import { faultOf } from './fault.ts'
 
@@ -149,6 +152,17 @@ export async function probeTask(execution: Execution, task: ClaimedTask): Promis
   if (probe.happened === 'yes') return ended(task, { outcome: 'complete', result: probe.result })
   const error = { code: 'did_not_happen', message: 'what was sent to the host did not happen', step: 'probe' }
   return ended(task, { outcome: 'retry', afterMs: 0, error })
+}
+
+/**
+ * An uncertain task of a host that was confirmed off: looked for as far as can be looked, else it counts as not done. Null when it
+ * has nothing to do with that host.
+ */
+export async function settleOff(execution: Execution, task: ClaimedTask, host: string): Promise<End | null> {
+  const bound = await boundClaims(execution.database, task.id)
+  if (hostOf(task) !== host && !bound.includes(resource.host(host))) return null
+  const end = await probeTask(execution, task).catch(() => null)
+  return end ?? ended(task, failedBy(hostOffError(host, 'probe')))
 }
 
 /**

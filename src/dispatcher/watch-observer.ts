@@ -6,6 +6,7 @@ import { keepDefinition } from '../inventory/definitions.ts'
 import { addHost, forgetHost, knownHosts, setCordon } from '../inventory/hosts.ts'
 import type { KnownHost } from '../inventory/hosts.ts'
 import { beginSight, recordHost, recordListing, recordPool, recordVm } from '../inventory/observe.ts'
+import { confirmOff, isConfirmedOff, leaveBehind } from '../inventory/maintenance.ts'
 import { shareStore } from '../inventory/stores.ts'
 import { bindWhereabouts, whereabouts } from '../inventory/whereabouts.ts'
 import { resource } from '../model/resource.ts'
@@ -17,9 +18,11 @@ export type ObserverParts = {
   hosts: { host(name: string): Host; setHosts(hosts: readonly KnownHost[]): void }
   /** 32 bytes; loadDefinitionKey of src/inventory/definitions.ts. */
   definitionKey: Buffer
+  /** Settles what nobody could tell of a host that was just confirmed off. */
+  onConfirmedOff?: (host: string) => Promise<void>
 }
 
-export function createObserver({ database, hosts, definitionKey }: ObserverParts): Observer {
+export function createObserver({ database, hosts, definitionKey, onConfirmedOff }: ObserverParts): Observer {
   // Other processes hear of it by notification; this one must not have to wait for that.
   const hostsChanged = async () => hosts.setHosts(await knownHosts(database))
   return {
@@ -50,6 +53,16 @@ export function createObserver({ database, hosts, definitionKey }: ObserverParts
       await unpark(database, resource.hostGate(host))
       await unpark(database, 'placement')
     },
+    async confirmOff(host, statement) {
+      if (!(await confirmOff(database, host, statement))) return false
+      // What waits for the host learns that it will not come, and what nobody could tell is settled.
+      await unpark(database, `host/${host}`)
+      await unpark(database, resource.hostGate(host))
+      await onConfirmedOff?.(host)
+      return true
+    },
+    isConfirmedOff: (host) => isConfirmedOff(database, host),
+    leaveBehind: (uuid, host) => database.transaction((tx) => leaveBehind(tx, uuid, host)),
     shareStore: (store, pools) => database.transaction((tx) => shareStore(tx, store, pools)),
     whereabouts: (uuid) => whereabouts(database, uuid),
     bindWhereabouts: (uuid, host) => bindWhereabouts(database, uuid, host),

@@ -47,6 +47,14 @@ export type HostFacts = {
   connectionReason: string | null
   cordoned: boolean
   cordonReason: string | null
+  /** Cleared, with nothing active there and nothing arriving: safe to reboot. */
+  inMaintenance: boolean
+  /** When a clear ended well; since then something may have been started there behind our back. */
+  maintenanceSince: string | null
+  /** What an operator said when they stated that it is off; null once it answers again. */
+  confirmedOff: string | null
+  /** It answers again after it was said to be off: what it left behind is looked through before it is opened. */
+  unreconciled: boolean
   arch: string | null
   domainType: string | null
   emulator: string | null

@@ -85,7 +85,13 @@ export async function setCordon(sql: Sql, host: string, cordon: { reason: string
   const rows = await sql.query(
     `update inventory.host set
        cordon_reason = $2, cordoned_by = $3,
-       cordoned_at = case when $2::text is null then null else coalesce(cordoned_at, clock_timestamp()) end
+       cordoned_at = case when $2::text is null then null else coalesce(cordoned_at, clock_timestamp()) end,
+       -- Neither maintenance nor what was said of it outlives the cordon.
+       maintenance_since = case when $2::text is not null then maintenance_since end,
+       off_reason = case when $2::text is not null then off_reason end,
+       off_by = case when $2::text is not null then off_by end,
+       off_at = case when $2::text is not null then off_at end,
+       off_ended_at = case when $2::text is not null then off_ended_at end
      where name = $1
      returning case when $2::text is null then pg_notify('${ROOM_CHANNEL}', name) end`,
     [host, cordon?.reason ?? null, cordon?.by ?? null]

@@ -7,6 +7,8 @@ export const resource = {
   host: (host: string) => `host/${host}`,
   /** What lets work onto a host: cordon, clear and remove claim the gate, so that they need not claim the host. */
   hostGate: (host: string) => `host-gate/${host}`,
+  /** The statement that a host is off: what cannot end without it has the host. */
+  hostOff: (host: string) => `host/${host}/off`,
   hostRefresh: (host: string) => `host/${host}/refresh`,
   pool: (host: string, pool: string) => `pool/${host}/${pool}`,
   poolRefresh: (host: string, pool: string) => `pool/${host}/${pool}/refresh`,

@@ -6,6 +6,15 @@ import type { ClaimedTask } from './dispatch.ts'
 
 type UncertainRow = Omit<ClaimedTask, 'children' | 'previousAttempts' | 'takenOver'> & { bound: JsonObject | null }
 
+/** Names of the resources that the task holds. */
+export async function boundClaims(db: Sql, task: number): Promise<string[]> {
+  const rows = await db.query<{ name: string }>(
+    'select r.name from queue.claim c join queue.resource r on r.id = c.resource where c.task = $1 order by r.name',
+    [task]
+  )
+  return rows.map(({ name }) => name)
+}
+
 /** Oldest first, at most `limit`. */
 export async function uncertainTasks(db: Sql, limit = 100): Promise<ClaimedTask[]> {
   const rows = await db.query<UncertainRow>(

@@ -18,6 +18,7 @@ export type Sighting = { state: 'active' | 'defined' | 'absent' | 'unknown'; vm:
 export class Memory {
   readonly hosts = new Map<string, Known>()
   readonly identities = new Map<string, HostIdentity>()
+  readonly confirmedOff = new Map<string, string>()
   readonly cordons = new Map<string, string>()
   readonly whereabouts = new Map<string, Map<string, Sighting>>()
   readonly pools = new Map<string, ObservedPool>()
@@ -81,6 +82,10 @@ export class Memory {
       connectionReason: null,
       cordoned: this.cordons.has(name),
       cordonReason: this.cordons.get(name) ?? null,
+      inMaintenance: false,
+      maintenanceSince: null,
+      confirmedOff: this.confirmedOff.get(name) ?? null,
+      unreconciled: false,
       arch: seen?.arch ?? null,
       domainType: seen?.domainType ?? null,
       emulator: seen?.emulator ?? null,

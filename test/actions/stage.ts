@@ -103,6 +103,13 @@ export class AnyStage {
       if (cordon) this.memory.cordons.set(host, cordon.reason)
       else this.memory.cordons.delete(host)
     },
+    confirmOff: async (host, { reason }) => {
+      this.memory.confirmedOff.set(host, reason)
+      this.memory.cordons.set(host, reason)
+      return true
+    },
+    isConfirmedOff: async (host) => this.memory.confirmedOff.has(host),
+    leaveBehind: async (uuid, host) => this.memory.whereabouts.get(uuid)?.delete(host) ?? false,
     shareStore: async (store, pools) => {
       for (const { host, pool } of pools) this.memory.shares.set(`${host}/${pool}`, store)
     },

@@ -2,6 +2,7 @@
 import type { HostView } from '../../api/fleet.ts'
 import type { NounSpec, OperandSpec } from '../command.ts'
 import { mibText, printOne, sheet, type View } from '../render.ts'
+import { hostMaintenance } from './host-maintenance.ts'
 import { part, printFrom } from './reading.ts'
 
 const hosts: OperandSpec = {
@@ -13,6 +14,13 @@ const hosts: OperandSpec = {
   names: 'host'
 }
 const oneHost: OperandSpec = { name: 'host', help: 'host, by name', kind: 'text', names: 'host' }
+
+function noteOf(host: HostView): string {
+  if (host.inMaintenance) return `in maintenance: ${host.cordonReason ?? ''}`
+  if (host.confirmedOff !== null) return `confirmed off: ${host.confirmedOff}`
+  if (host.maintenanceSince !== null) return `cleared, but not empty: ${host.cordonReason ?? ''}`
+  return host.cordoned ? `cordoned: ${host.cordonReason ?? ''}` : (host.connectionReason ?? '')
+}
 
 const hostView: View<HostView> = {
   name: (host) => host.name,
@@ -28,11 +36,17 @@ const hostView: View<HostView> = {
     { title: 'CPUS', value: (host) => host.cpus, align: 'right' },
     {
       title: 'NOTE',
-      value: (host) => (host.cordoned ? `cordoned: ${host.cordonReason ?? ''}` : (host.connectionReason ?? ''))
+      value: noteOf
     },
     { title: 'URI', value: (host) => host.controlUri, wide: true },
     { title: 'UUID', value: (host) => host.uuid, wide: true }
   ]
+}
+
+function maintenanceOf({ inMaintenance, maintenanceSince, activeVms }: HostView): string | undefined {
+  if (inMaintenance) return `since ${maintenanceSince ?? ''}: nothing runs here, safe to reboot`
+  if (maintenanceSince === null) return undefined
+  return `cleared at ${maintenanceSince}, but ${activeVms === 0 ? 'something is arriving' : `${activeVms} VMs run here`}: not safe to reboot`
 }
 
 const hostSheet = (host: HostView): string =>
@@ -41,6 +55,11 @@ const hostSheet = (host: HostView): string =>
     ['UUID', host.uuid],
     ['Connection', host.connectionReason ? `${host.connection}: ${host.connectionReason}` : host.connection],
     ['Cordoned', host.cordoned ? (host.cordonReason ?? 'yes') : undefined],
+    ['Maintenance', maintenanceOf(host)],
+    [
+      'Confirmed off',
+      host.confirmedOff ?? (host.unreconciled ? 'it answers again: reconciled when it is uncordoned' : undefined)
+    ],
     ['Control URI', host.controlUri],
     ['Peer URI', host.peerUri],
     ['Migration URI', host.migrationUri],
@@ -124,6 +143,7 @@ export const host: NounSpec = {
         }
       ]
     },
+    ...hostMaintenance,
     { verb: 'uncordon', summary: 'Open hosts again', action: 'host.uncordon', operands: [hosts] },
     { verb: 'refresh', summary: 'List everything on hosts anew', action: 'host.refresh', operands: [hosts] },
     {
