@@ -3,6 +3,7 @@
 import type { Static, TObject } from 'typebox'
 import type { Json, JsonObject } from '../db/json.ts'
 import type { Host } from '../host/host.ts'
+import type { StartsWithHost } from '../inventory/facts.ts'
 import type { FleetState } from '../inventory/fleet-state.ts'
 import type { Claim, Effect, NewTask, TaskError, Units } from '../queue/task.ts'
 
@@ -67,12 +68,6 @@ export interface Observer {
   isConfirmedOff(host: string): Promise<boolean>
   /** The VM lives elsewhere now: the definition that a confirmed-off host still has counts no more. */
   leaveBehind(uuid: string, host: string): Promise<boolean>
-  /** An operator says that a silent host is off. False when it answers: then it says for itself what it has. */
-  confirmOff(host: string, statement: { reason: string; by: string }): Promise<boolean>
-  /** Said to be off, and not heard of since: nothing runs there. */
-  isConfirmedOff(host: string): Promise<boolean>
-  /** The VM lives elsewhere now: the definition that a confirmed-off host still has counts no more. */
-  leaveBehind(uuid: string, host: string): Promise<boolean>
   shareStore(store: string, pools: { host: string; pool: string }[]): Promise<void>
   /** Hosts on which the VM was ever seen or to which an attempt was bound. */
   whereabouts(uuid: string): Promise<{ host: string; state: 'active' | 'defined' | 'absent' | 'unknown' }[]>
@@ -80,6 +75,14 @@ export interface Observer {
   bindWhereabouts(uuid: string, host: string): Promise<void>
   /** Keeps a definition (dumped with its secrets) before it is removed from a host. */
   keepDefinition(uuid: string, host: string, xml: string): Promise<void>
+  /** The definition kept last, and the host that it was on. */
+  keptDefinition(uuid: string): Promise<{ host: string; xml: string } | undefined>
+  /** A saved image was made and seen on the host: it may be restored until the VM is seen to run anywhere. */
+  noteSaved(uuid: string, host: string, task: number): Promise<void>
+  /** A saved image no longer fits the VM's disks, e.g. they were reverted. */
+  forgetSaved(uuid: string): Promise<void>
+  /** Starts with its host from now on; null: no more. */
+  setAutostart(uuid: string, start: StartsWithHost | null, by: string): Promise<void>
 }
 
 export interface ActionContext {

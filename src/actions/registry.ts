@@ -3,7 +3,6 @@ import type { Action } from './action.ts'
 import { hostAdd } from './host-add.ts'
 import { hostCheck } from './host-check.ts'
 import { hostConfirmOff } from './host-confirm-off.ts'
-import { hostConfirmOff } from './host-confirm-off.ts'
 import { hostCordon } from './host-cordon.ts'
 import { hostRefresh } from './host-refresh.ts'
 import { hostRemove } from './host-remove.ts'
@@ -24,8 +23,12 @@ import { vmReboot } from './vm-reboot.ts'
 import { vmRename } from './vm-rename.ts'
 import { vmReset } from './vm-reset.ts'
 import { vmResume } from './vm-resume.ts'
+import { vmSnapshotCreate } from './vm-snapshot-create.ts'
+import { vmSnapshotDelete } from './vm-snapshot-delete.ts'
+import { vmSnapshotRevert } from './vm-snapshot-revert.ts'
 import { vmStart } from './vm-start.ts'
 import { vmStop } from './vm-stop.ts'
+import { volumeClone } from './volume-clone.ts'
 import { volumeCreate } from './volume-create.ts'
 import { volumeDelete } from './volume-delete.ts'
 import { volumeResize } from './volume-resize.ts'
@@ -33,7 +36,6 @@ import { volumeResize } from './volume-resize.ts'
 const all: readonly Action[] = [
   hostAdd,
   hostCheck,
-  hostConfirmOff,
   hostConfirmOff,
   hostCordon,
   hostRefresh,
@@ -55,8 +57,12 @@ const all: readonly Action[] = [
   vmRename,
   vmReset,
   vmResume,
+  vmSnapshotCreate,
+  vmSnapshotDelete,
+  vmSnapshotRevert,
   vmStart,
   vmStop,
+  volumeClone,
   volumeCreate,
   volumeDelete,
   volumeResize

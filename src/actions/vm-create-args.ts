@@ -19,53 +19,59 @@ const bus = Type.Union([Type.Literal('virtio'), Type.Literal('scsi'), Type.Liter
   description: 'Bus that the guest sees the disk on; default virtio, and sata for a drive'
 })
 
-const disk = Type.Object(
-  {
-    store: Type.Optional(StoreRef),
-    name: Type.Optional(newName('volume', 'Name of the new volume; default NAME.FORMAT, then NAME-1.FORMAT …')),
-    sizeMiB: Type.Optional(volumeSizeMiB('Size of the new volume in MiB; a copy may only grow')),
-    format: Type.Optional(formats),
-    from: Type.Optional({
-      ...VolumeRef,
-      description: 'Volume to copy, STORE/NAME; it must not be in use by a running VM'
-    }),
-    volume: Type.Optional({ ...VolumeRef, description: 'Existing volume to use as it is, STORE/NAME' }),
-    cdrom: Type.Optional(
-      Type.Boolean({ description: 'The existing volume goes into a drive, read-only; default false', default: false })
-    ),
-    bus: Type.Optional(bus)
-  },
-  { additionalProperties: false, description: 'A new, copied (`from`) or existing (`volume`) disk' }
-)
+/** Of a disk that is to be: a new, a copied or an existing volume. */
+export const diskFields = {
+  store: Type.Optional(StoreRef),
+  name: Type.Optional(newName('volume', 'Name of the new volume; default NAME.FORMAT, then NAME-1.FORMAT …')),
+  sizeMiB: Type.Optional(volumeSizeMiB('Size of the new volume in MiB; a copy may only grow')),
+  format: Type.Optional(formats),
+  from: Type.Optional({
+    ...VolumeRef,
+    description: 'Volume to copy, STORE/NAME; it must not be in use by a running VM'
+  }),
+  volume: Type.Optional({ ...VolumeRef, description: 'Existing volume to use as it is, STORE/NAME' }),
+  cdrom: Type.Optional(
+    Type.Boolean({ description: 'The existing volume goes into a drive, read-only; default false', default: false })
+  ),
+  bus: Type.Optional(bus)
+}
 
-const nic = Type.Object(
-  {
-    network: Type.Optional(newName('network', "Network of the VM's host")),
-    bridge: Type.Optional(
-      Type.String({
-        description: "Bridge of the VM's host",
-        minLength: 1,
-        maxLength: 15,
-        pattern: '^[A-Za-z0-9][A-Za-z0-9._-]*$',
-        'x-rule': 'a bridge has up to 15 letters, digits, ".", "_" and "-"'
-      })
-    ),
-    model: Type.Optional(
-      Type.Union([Type.Literal('virtio'), Type.Literal('e1000'), Type.Literal('e1000e'), Type.Literal('rtl8139')], {
-        description: 'Card that the guest sees; default virtio'
-      })
-    ),
-    mac: Type.Optional(
-      Type.String({
-        description: 'MAC address; default a new one',
-        maxLength: 17,
-        pattern: '^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$',
-        'x-rule': 'the MAC address of one card, like 52:54:00:12:34:56, in lower case'
-      })
-    )
-  },
-  { additionalProperties: false, description: 'A card on a `network` or on a `bridge`' }
-)
+const disk = Type.Object(diskFields, {
+  additionalProperties: false,
+  description: 'A new, copied (`from`) or existing (`volume`) disk'
+})
+
+/** Of a card that is to be. */
+export const nicFields = {
+  network: Type.Optional(newName('network', "Network of the VM's host")),
+  bridge: Type.Optional(
+    Type.String({
+      description: "Bridge of the VM's host",
+      minLength: 1,
+      maxLength: 15,
+      pattern: '^[A-Za-z0-9][A-Za-z0-9._-]*$',
+      'x-rule': 'a bridge has up to 15 letters, digits, ".", "_" and "-"'
+    })
+  ),
+  model: Type.Optional(
+    Type.Union([Type.Literal('virtio'), Type.Literal('e1000'), Type.Literal('e1000e'), Type.Literal('rtl8139')], {
+      description: 'Card that the guest sees; default virtio'
+    })
+  ),
+  mac: Type.Optional(
+    Type.String({
+      description: 'MAC address; default a new one',
+      maxLength: 17,
+      pattern: '^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$',
+      'x-rule': 'the MAC address of one card, like 52:54:00:12:34:56, in lower case'
+    })
+  )
+}
+
+const nic = Type.Object(nicFields, {
+  additionalProperties: false,
+  description: 'A card on a `network` or on a `bridge`'
+})
 
 export const vmCreateArgs = Type.Object(
   {

@@ -100,13 +100,15 @@ function refuseDisks(args: VmCreateArgs, state: FleetState): Verdict | undefined
         `volume "${disk.store}/${disk.volume}" would be two disks of one VM`,
         'give the new volumes different names'
       )
-    const refusal = disk.origin === 'existing' ? refuseExisting(disk, args, state) : refuseNew(disk, state)
+    const refusal =
+      disk.origin === 'existing' ? refuseExisting(disk, args.uuid?.toLowerCase(), state) : refuseNew(disk, state)
     if (refusal) return refusal
   }
   return undefined
 }
 
-function refuseExisting(disk: PlannedDisk, args: VmCreateArgs, state: FleetState): Verdict | undefined {
+/** @param vm its UUID, which may use the volume */
+export function refuseExisting(disk: PlannedDisk, vm: string | undefined, state: FleetState): Verdict | undefined {
   const id = `${disk.store}/${disk.volume}`
   if (!state.volume(disk.store, disk.volume)) {
     return impossible(
@@ -115,7 +117,7 @@ function refuseExisting(disk: PlannedDisk, args: VmCreateArgs, state: FleetState
       `\`taskomatic pool refresh\`, then see \`taskomatic volume list --store ${disk.store}\``
     )
   }
-  const [user] = disk.readOnly ? [] : volumeUsers(state, disk.store, disk.volume, args.uuid?.toLowerCase())
+  const [user] = disk.readOnly ? [] : volumeUsers(state, disk.store, disk.volume, vm)
   if (user === undefined) return undefined
   return impossible(
     'volume_in_use',
@@ -124,7 +126,7 @@ function refuseExisting(disk: PlannedDisk, args: VmCreateArgs, state: FleetState
   )
 }
 
-function refuseNew(disk: PlannedDisk, state: FleetState): Verdict | undefined {
+export function refuseNew(disk: PlannedDisk, state: FleetState): Verdict | undefined {
   const id = `${disk.store}/${disk.volume}`
   // When it starts, an earlier attempt may have made it: its marker tells, on the host.
   if (state.phase === 'queued' && state.volume(disk.store, disk.volume)) {

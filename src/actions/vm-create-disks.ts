@@ -28,6 +28,12 @@ export function plannedDisks(args: VmCreateArgs): PlannedDisk[] {
   })
 }
 
+/** One disk whose volume's name is given; undefined when it is not clear what is wanted. */
+export function plannedDisk(disk: DiskArgs): PlannedDisk | undefined {
+  if (diskProblem(disk)) return undefined
+  return disk.volume === undefined ? newDisk('', disk, 0) : existingDisk(disk, disk.volume)
+}
+
 function newDisk(vm: string, disk: DiskArgs, made: number): PlannedDisk {
   const format = disk.format ?? 'qcow2'
   return {

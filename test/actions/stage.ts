@@ -120,7 +120,14 @@ export class AnyStage {
       this.memory.whereabouts.set(uuid, places)
       if (!places.has(host)) places.set(host, { state: 'unknown', vm: undefined })
     },
-    keepDefinition: async (uuid, host, xml) => void this.memory.kept.push({ uuid, host, xml })
+    keepDefinition: async (uuid, host, xml) => void this.memory.kept.push({ uuid, host, xml }),
+    keptDefinition: async (uuid) => this.memory.kept.findLast((kept) => kept.uuid === uuid),
+    noteSaved: async (uuid, host) => void this.memory.saved.set(uuid, host),
+    forgetSaved: async (uuid) => void this.memory.saved.delete(uuid),
+    setAutostart: async (uuid, start) => {
+      if (start) this.memory.autostarts.set(uuid, start)
+      else this.memory.autostarts.delete(uuid)
+    }
   }
 
   /** Facts as observed, bound to a host; each subject is computed when it is read. */
@@ -142,7 +149,9 @@ export class AnyStage {
 
   /** A task as it would be stored: prepared once. A second `run` of it is a further attempt. */
   task(of: Action, args: object): Task {
-    return new Task(this, of, { ...(of.prepare ? of.prepare(args as never) : args) }, ++this.#task)
+    const prepared = of.prepare ? of.prepare(args as never) : args
+    const filled = of.fillIn?.(prepared as never, this.observed(null)) ?? prepared
+    return new Task(this, of, { ...filled }, ++this.#task)
   }
 
   /** One attempt at a new task. */

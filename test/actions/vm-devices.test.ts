@@ -1,0 +1,130 @@
+// Disks of VMs on simulated hosts: added, removed, twice, refused, and kept by guests that do not let go.
+import { expect, test } from 'vitest'
+import { vmCreate } from '../../src/actions/vm-create.ts'
+import { vmDiskAdd } from '../../src/actions/vm-disk-add.ts'
+import { vmDiskRemove } from '../../src/actions/vm-disk-remove.ts'
+import { vmStart } from '../../src/actions/vm-start.ts'
+import { vmStop } from '../../src/actions/vm-stop.ts'
+import { volumeCreate } from '../../src/actions/volume-create.ts'
+import { errorIn, textOf, withStage, type Stage } from './stage.ts'
+
+const small = { memoryMiB: 64, disks: [{ store: 'nfs1', sizeMiB: 8 }] }
+
+async function made(stage: Stage, name: string, more: object = {}): Promise<string> {
+  const { uuid } = await stage.done(vmCreate, { name, host: 'h1', ...small, ...more })
+  return textOf(uuid)
+}
+
+async function running(stage: Stage, name = 'web1', more: object = {}): Promise<string> {
+  const uuid = await made(stage, name, more)
+  await stage.done(vmStart, { vm: uuid })
+  return uuid
+}
+
+const files = (stage: Stage) => [...(stage.fleet.stores.get('nfs')?.files.keys() ?? [])].toSorted()
+const devices = (stage: Stage, uuid: string) => stage.hosts.host('h1').vmDevices(uuid)
+const targets = async (stage: Stage, uuid: string) => {
+  const both = await devices(stage, uuid)
+  const of = (place: 'running' | 'definition') => both?.[place]?.disks.map(({ target }) => target) ?? null
+  return { running: of('running'), definition: of('definition') }
+}
+const domain = (stage: Stage, uuid: string) => {
+  const found = stage.fleet.host('h1').domains.get(uuid)
+  if (!found) throw new Error(`h1 has no VM ${uuid}`)
+  return found
+}
+/** The guest that does not answer when it is asked to give a device back. */
+const clings = (stage: Stage, uuid: string) =>
+  void (domain(stage, uuid).guest = { ...domain(stage, uuid).guest, releasesDevices: false })
+
+test('a running VM gets a blank disk, in its definition as well, and loses it with its volume', () =>
+  withStage({}, async (stage) => {
+    const uuid = await running(stage)
+    const added = await stage.done(vmDiskAdd, { vm: uuid, store: 'nfs1', sizeMiB: 16 })
+    expect(added).toEqual({ host: 'h1', target: 'vdb', volume: 'nfs1/web1-vdb.qcow2' })
+    expect(await targets(stage, uuid)).toEqual({ running: ['vda', 'vdb'], definition: ['vda', 'vdb'] })
+    expect(files(stage)).toEqual(['/web1-vdb.qcow2', '/web1.qcow2'])
+    expect(stage.memory.facts('volume/nfs1/web1-vdb.qcow2')).toMatchObject({
+      usedBy: [uuid],
+      capacityBytes: 16 * 1024 ** 2
+    })
+    const removed = await stage.done(vmDiskRemove, { vm: uuid, disk: 'nfs1/web1-vdb.qcow2', deleteVolume: true })
+    expect(removed).toMatchObject({ target: 'vdb', volume: 'nfs1/web1-vdb.qcow2', deleted: true })
+    expect(await targets(stage, uuid)).toEqual({ running: ['vda'], definition: ['vda'] })
+    expect(files(stage)).toEqual(['/web1.qcow2'])
+  }))
+
+test('a VM that is off gets an existing volume and a copy, and has them when it starts', () =>
+  withStage({}, async (stage) => {
+    const uuid = await made(stage, 'web1')
+    await stage.done(volumeCreate, { store: 'nfs1', name: 'data.raw', sizeMiB: 4, format: 'raw' })
+    await stage.done(vmDiskAdd, { vm: uuid, volume: 'nfs1/data.raw' })
+    await stage.done(vmDiskAdd, { vm: uuid, from: 'nfs1/data.raw', store: 'nfs1', name: 'copy.qcow2', bus: 'scsi' })
+    await stage.done(vmStart, { vm: uuid })
+    const both = await devices(stage, uuid)
+    expect(both?.running?.disks).toMatchObject([
+      { target: 'vda' },
+      { target: 'vdb', source: '/shared/data.raw', format: 'raw', bus: 'virtio' },
+      { target: 'sda', source: '/shared/copy.qcow2', format: 'qcow2', bus: 'scsi' }
+    ])
+    await stage.done(vmDiskRemove, { vm: uuid, disk: 'vdb' })
+    expect(files(stage)).toContain('/data.raw')
+    await stage.done(vmStop, { vm: uuid, force: true, timeoutSeconds: 0 })
+    expect(await targets(stage, uuid)).toEqual({ running: null, definition: ['vda', 'sda'] })
+  }))
+
+test('adding and removing twice does it once', () =>
+  withStage({}, async (stage) => {
+    const uuid = await running(stage)
+    const add = stage.task(vmDiskAdd, { vm: uuid, store: 'nfs1', sizeMiB: 16 })
+    const first = await add.run()
+    expect((await add.run()).outcome).toEqual(first.outcome)
+    expect(await targets(stage, uuid)).toEqual({ running: ['vda', 'vdb'], definition: ['vda', 'vdb'] })
+    expect(await add.probe()).toMatchObject({ happened: 'yes' })
+    const remove = stage.task(vmDiskRemove, { vm: uuid, disk: 'vdb' })
+    expect(await remove.probe()).toMatchObject({ happened: 'no' })
+    await remove.run()
+    expect((await remove.run()).outcome).toMatchObject({ outcome: 'complete', result: { target: 'vdb' } })
+    expect(await remove.probe()).toMatchObject({ happened: 'yes' })
+  }))
+
+test('a guest that keeps its disk is an error that says so, and the definition keeps it too', () =>
+  withStage({}, async (stage) => {
+    const uuid = await running(stage)
+    await stage.done(vmDiskAdd, { vm: uuid, store: 'nfs1', sizeMiB: 16 })
+    clings(stage, uuid)
+    const ran = await stage.run(vmDiskRemove, { vm: uuid, disk: 'vdb', deleteVolume: true, timeoutSeconds: 1 })
+    expect(errorIn(ran)).toMatchObject({ code: 'guest_keeps_device', message: expect.stringContaining('after 1 s') })
+    expect(await targets(stage, uuid)).toEqual({ running: ['vda', 'vdb'], definition: ['vda', 'vdb'] })
+    expect(files(stage)).toContain('/web1-vdb.qcow2')
+  }))
+
+test('a disk that the guest lets go of late is gone then', () =>
+  withStage({}, async (stage) => {
+    const uuid = await running(stage)
+    await stage.done(vmDiskAdd, { vm: uuid, store: 'nfs1', sizeMiB: 16 })
+    clings(stage, uuid)
+    const removing = stage.run(vmDiskRemove, { vm: uuid, disk: 'vdb', timeoutSeconds: 20 })
+    await stage.hosts
+      .host('h1')
+      .untilVm(uuid, () => domain(stage, uuid).atReset.length > 0, { timeoutMs: 5000, pollMs: 10 })
+    for (const effect of domain(stage, uuid).atReset.splice(0)) effect()
+    expect((await removing).outcome.outcome).toBe('complete')
+    expect(await targets(stage, uuid)).toEqual({ running: ['vda'], definition: ['vda'] })
+  }))
+
+test('what cannot be plugged is refused with the way out', () =>
+  withStage({}, async (stage) => {
+    const web1 = await running(stage)
+    const web2 = await made(stage, 'web2')
+    const refusals = [
+      [vmDiskAdd, { vm: web1, store: 'nfs1', sizeMiB: 1, bus: 'sata' }, 'not_pluggable'],
+      [vmDiskAdd, { vm: web1, store: 'nfs1', sizeMiB: 1, target: 'vda' }, 'target_taken'],
+      [vmDiskAdd, { vm: web1, volume: 'nfs1/web2.qcow2' }, 'volume_in_use'],
+      [vmDiskAdd, { vm: web1, volume: 'nfs1/web1.qcow2' }, 'volume_twice'],
+      [vmDiskAdd, { vm: web1, store: 'nfs1' }, 'bad_disk'],
+      [vmDiskRemove, { vm: web2, disk: 'vda', volume: 'nfs1/web1.qcow2' }, 'other_volume']
+    ] as const
+    for (const [of, args, code] of refusals) expect(errorIn(await stage.run(of, args))).toMatchObject({ code })
+    expect(files(stage)).toEqual(['/web1.qcow2', '/web2.qcow2'])
+  }))
