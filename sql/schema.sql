@@ -239,6 +239,8 @@ CREATE TABLE inventory.host (
     observed_at timestamp with time zone,
     generation bigint DEFAULT 0 NOT NULL,
     listed_at timestamp with time zone,
+    rebooted_at timestamp with time zone,
+    autostarted_at timestamp with time zone,
     maintenance_since timestamp with time zone,
     off_reason text,
     off_by text,
@@ -324,6 +326,22 @@ CREATE FUNCTION inventory.need_mib(max_memory_mib bigint) RETURNS bigint
     RETURN ((ceil(((max_memory_mib)::numeric * 1.05)))::bigint + 256);
 
 ALTER FUNCTION inventory.need_mib(max_memory_mib bigint) OWNER TO taskomatic_owner;
+
+-- Name: note_boot(); Type: FUNCTION; Schema: inventory
+
+CREATE FUNCTION inventory.note_boot() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+  if new.boot_time > old.boot_time + interval '30 seconds'
+    + 0.02 * (clock_timestamp() - coalesce(old.observed_at, clock_timestamp())) then
+    new.rebooted_at := clock_timestamp();
+  end if;
+  return new;
+end
+$$;
+
+ALTER FUNCTION inventory.note_boot() OWNER TO taskomatic_owner;
 
 -- Name: record_vms(text, bigint, timestamp with time zone, jsonb, uuid[], boolean); Type: FUNCTION; Schema: inventory
 
@@ -451,6 +469,19 @@ end;
 $$;
 
 ALTER FUNCTION inventory.record_vms(p_host text, p_generation bigint, p_at timestamp with time zone, p_vms jsonb, p_absent uuid[], p_full boolean) OWNER TO taskomatic_owner;
+
+-- Name: saved_image_is_stale(); Type: FUNCTION; Schema: inventory
+
+CREATE FUNCTION inventory.saved_image_is_stale() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+  delete from inventory.saved_image s where s.vm = new.vm and s.generation < new.generation;
+  return null;
+end
+$$;
+
+ALTER FUNCTION inventory.saved_image_is_stale() OWNER TO taskomatic_owner;
 
 -- Name: settle_vms(uuid[]); Type: FUNCTION; Schema: inventory
 
@@ -1505,6 +1536,50 @@ end
 $$;
 
 ALTER FUNCTION queue.give_back(p_tasks bigint[]) OWNER TO taskomatic_owner;
+
+-- Name: give_verdict(bigint, boolean, text, text); Type: FUNCTION; Schema: queue
+
+CREATE FUNCTION queue.give_verdict(p_task bigint, p_happened boolean, p_by text, p_reason text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  t constant timestamptz := queue.now();
+  locked bigint[];
+  gone record;
+  made integer;
+begin
+  locked := queue.lock_tasks(array[p_task], '{}');
+  if cardinality(locked) = 0 then
+    perform queue.refuse(case when exists (select from queue.task x where x.id = p_task) then 'already_ended' else 'task_not_found' end,
+      case when exists (select from queue.task x where x.id = p_task) then format('task %s has ended', p_task)
+        else format('task %s not found', p_task) end, array[p_task]);
+  end if;
+  delete from queue.run r where r.task = p_task and r.phase = 'uncertain'
+    returning r.attempt, r.started_at, r.evidence into gone;
+  if gone.attempt is null then
+    perform queue.refuse('not_uncertain',
+      format('task %s is not uncertain: a verdict is given only where nobody can tell whether it happened', p_task), array[p_task]);
+  end if;
+  insert into queue.verdict (task, attempt, happened, given_by, reason, evidence, at)
+  values (p_task, gone.attempt, p_happened, p_by, p_reason, gone.evidence, t);
+  update queue.task x set outcome = case when p_happened then 'complete' else 'failed' end::queue.state,
+    attempts = gone.attempt, started_at = gone.started_at, ended_at = t,
+    result = case when p_happened then jsonb_build_object('verdict', 'happened', 'by', p_by, 'reason', p_reason) end,
+    error = case when not p_happened then jsonb_build_object('code', 'verdict_did_not',
+      'message', format('%s said that it did not happen: %s', p_by, p_reason), 'next', format('try it again: `taskomatic task retry %s`', p_task)) end
+    where x.id = p_task;
+  made := queue.after_ends(case when p_happened then array[p_task] else '{}' end, case when p_happened then '{}' else array[p_task] end);
+  perform queue.note(p_task, format('%s gave the verdict: it %s', p_by, case when p_happened then 'happened' else 'did not happen' end),
+    jsonb_build_object('reason', p_reason), 'warn');
+  perform queue.tell(p_ended => array[p_task]);
+  if made > 0 then
+    perform queue.wake();
+  end if;
+end
+$$;
+
+ALTER FUNCTION queue.give_verdict(p_task bigint, p_happened boolean, p_by text, p_reason text) OWNER TO taskomatic_owner;
 
 -- Name: grant_units(text[]); Type: FUNCTION; Schema: queue
 
@@ -3041,6 +3116,20 @@ $$;
 
 ALTER FUNCTION queue.way(p_from bigint[], p_to bigint) OWNER TO taskomatic_owner;
 
+-- Name: autostart; Type: TABLE; Schema: inventory
+
+CREATE TABLE inventory.autostart (
+    vm uuid NOT NULL,
+    start_order integer NOT NULL,
+    delay_seconds integer NOT NULL,
+    set_by text NOT NULL,
+    set_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT delay_is_at_most_an_hour CHECK (((delay_seconds >= 0) AND (delay_seconds <= 3600))),
+    CONSTRAINT start_order_is_small CHECK (((start_order >= 0) AND (start_order <= 1000)))
+);
+
+ALTER TABLE inventory.autostart OWNER TO taskomatic_owner;
+
 -- Name: cleared; Type: TABLE; Schema: inventory
 
 CREATE TABLE inventory.cleared (
@@ -3148,6 +3237,18 @@ CREATE SEQUENCE inventory.sighting
     CACHE 1;
 
 ALTER TABLE inventory.sighting OWNER TO taskomatic_owner;
+
+-- Name: saved_image; Type: TABLE; Schema: inventory
+
+CREATE TABLE inventory.saved_image (
+    vm uuid NOT NULL,
+    host text NOT NULL,
+    task bigint NOT NULL,
+    saved_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    generation bigint DEFAULT nextval('inventory.sighting'::regclass) NOT NULL
+);
+
+ALTER TABLE inventory.saved_image OWNER TO taskomatic_owner;
 
 -- Name: store; Type: TABLE; Schema: inventory
 
@@ -3869,6 +3970,32 @@ CREATE VIEW queue.task_state AS
 
 ALTER TABLE queue.task_state OWNER TO taskomatic_owner;
 
+-- Name: verdict; Type: TABLE; Schema: queue
+
+CREATE TABLE queue.verdict (
+    id bigint NOT NULL,
+    task bigint NOT NULL,
+    attempt integer NOT NULL,
+    happened boolean NOT NULL,
+    given_by text NOT NULL,
+    reason text NOT NULL,
+    evidence jsonb,
+    at timestamp with time zone NOT NULL
+);
+
+ALTER TABLE queue.verdict OWNER TO taskomatic_owner;
+
+-- Name: verdict_id_seq; Type: SEQUENCE; Schema: queue
+
+ALTER TABLE queue.verdict ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME queue.verdict_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 -- Name: task_000000; Type: TABLE ATTACH; Schema: queue
 
 ALTER TABLE ONLY queue.task ATTACH PARTITION queue.task_000000 FOR VALUES FROM ('0') TO ('1000000');
@@ -3880,6 +4007,11 @@ ALTER TABLE ONLY queue.task ATTACH PARTITION queue.task_000001 FOR VALUES FROM (
 -- Name: task_000002; Type: TABLE ATTACH; Schema: queue
 
 ALTER TABLE ONLY queue.task ATTACH PARTITION queue.task_000002 FOR VALUES FROM ('2000000') TO ('3000000');
+
+-- Name: autostart autostart_pkey; Type: CONSTRAINT; Schema: inventory
+
+ALTER TABLE ONLY inventory.autostart
+    ADD CONSTRAINT autostart_pkey PRIMARY KEY (vm);
 
 -- Name: cleared cleared_pkey; Type: CONSTRAINT; Schema: inventory
 
@@ -3935,6 +4067,11 @@ ALTER TABLE ONLY inventory.pool
 
 ALTER TABLE ONLY inventory.reservation
     ADD CONSTRAINT reservation_pkey PRIMARY KEY (task);
+
+-- Name: saved_image saved_image_pkey; Type: CONSTRAINT; Schema: inventory
+
+ALTER TABLE ONLY inventory.saved_image
+    ADD CONSTRAINT saved_image_pkey PRIMARY KEY (vm);
 
 -- Name: store store_pkey; Type: CONSTRAINT; Schema: inventory
 
@@ -4116,6 +4253,11 @@ ALTER TABLE ONLY queue.task_000001
 ALTER TABLE ONLY queue.task_000002
     ADD CONSTRAINT task_000002_pkey PRIMARY KEY (id);
 
+-- Name: verdict verdict_pkey; Type: CONSTRAINT; Schema: queue
+
+ALTER TABLE ONLY queue.verdict
+    ADD CONSTRAINT verdict_pkey PRIMARY KEY (id);
+
 -- Name: wait wait_pkey; Type: CONSTRAINT; Schema: queue
 
 ALTER TABLE ONLY queue.wait
@@ -4233,6 +4375,10 @@ CREATE INDEX task_000002_parent_idx ON queue.task_000002 USING btree (parent) WH
 
 CREATE INDEX task_000002_plan_idx ON queue.task_000002 USING btree (plan) WHERE (plan IS NOT NULL);
 
+-- Name: verdict_of_task; Type: INDEX; Schema: queue
+
+CREATE INDEX verdict_of_task ON queue.verdict USING btree (task);
+
 -- Name: wait_doomed; Type: INDEX; Schema: queue
 
 CREATE INDEX wait_doomed ON queue.wait USING btree (task) WHERE (doomed_by IS NOT NULL);
@@ -4281,6 +4427,23 @@ ALTER INDEX queue.task_of_plan ATTACH PARTITION queue.task_000002_plan_idx;
 
 CREATE TRIGGER host_answers_again BEFORE UPDATE OF connection ON inventory.host FOR EACH ROW WHEN (((new.connection = 'up'::inventory.connection) AND (new.off_at IS NOT NULL) AND (new.off_ended_at IS NULL))) EXECUTE FUNCTION inventory.end_off();
 
+-- Name: host host_has_booted; Type: TRIGGER; Schema: inventory
+
+CREATE TRIGGER host_has_booted BEFORE UPDATE OF boot_time ON inventory.host FOR EACH ROW WHEN ((new.boot_time IS DISTINCT FROM old.boot_time)) EXECUTE FUNCTION inventory.note_boot();
+
+-- Name: whereabouts vm_came_to_run; Type: TRIGGER; Schema: inventory
+
+CREATE TRIGGER vm_came_to_run AFTER INSERT ON inventory.whereabouts FOR EACH ROW WHEN ((new.state = 'active'::inventory.presence)) EXECUTE FUNCTION inventory.saved_image_is_stale();
+
+-- Name: whereabouts vm_ran_again; Type: TRIGGER; Schema: inventory
+
+CREATE TRIGGER vm_ran_again AFTER UPDATE OF state ON inventory.whereabouts FOR EACH ROW WHEN (((new.state = 'active'::inventory.presence) AND (old.state <> 'active'::inventory.presence))) EXECUTE FUNCTION inventory.saved_image_is_stale();
+
+-- Name: autostart autostart_vm_fkey; Type: FK CONSTRAINT; Schema: inventory
+
+ALTER TABLE ONLY inventory.autostart
+    ADD CONSTRAINT autostart_vm_fkey FOREIGN KEY (vm) REFERENCES inventory.vm(uuid) ON DELETE CASCADE;
+
 -- Name: cleared cleared_host_fkey; Type: FK CONSTRAINT; Schema: inventory
 
 ALTER TABLE ONLY inventory.cleared
@@ -4315,6 +4478,16 @@ ALTER TABLE ONLY inventory.pool
 
 ALTER TABLE ONLY inventory.reservation
     ADD CONSTRAINT reservation_host_fkey FOREIGN KEY (host) REFERENCES inventory.host(name) ON DELETE CASCADE;
+
+-- Name: saved_image saved_image_host_fkey; Type: FK CONSTRAINT; Schema: inventory
+
+ALTER TABLE ONLY inventory.saved_image
+    ADD CONSTRAINT saved_image_host_fkey FOREIGN KEY (host) REFERENCES inventory.host(name) ON DELETE CASCADE;
+
+-- Name: saved_image saved_image_vm_fkey; Type: FK CONSTRAINT; Schema: inventory
+
+ALTER TABLE ONLY inventory.saved_image
+    ADD CONSTRAINT saved_image_vm_fkey FOREIGN KEY (vm) REFERENCES inventory.vm(uuid) ON DELETE CASCADE;
 
 -- Name: volume volume_host_pool_fkey; Type: FK CONSTRAINT; Schema: inventory
 
@@ -4380,10 +4553,18 @@ GRANT ALL ON FUNCTION inventory.leave_behind(p_vm uuid, p_host text) TO taskomat
 REVOKE ALL ON FUNCTION inventory.need_mib(max_memory_mib bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION inventory.need_mib(max_memory_mib bigint) TO taskomatic_client;
 
+-- Name: FUNCTION note_boot(); Type: ACL; Schema: inventory
+
+REVOKE ALL ON FUNCTION inventory.note_boot() FROM PUBLIC;
+
 -- Name: FUNCTION record_vms(p_host text, p_generation bigint, p_at timestamp with time zone, p_vms jsonb, p_absent uuid[], p_full boolean); Type: ACL; Schema: inventory
 
 REVOKE ALL ON FUNCTION inventory.record_vms(p_host text, p_generation bigint, p_at timestamp with time zone, p_vms jsonb, p_absent uuid[], p_full boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION inventory.record_vms(p_host text, p_generation bigint, p_at timestamp with time zone, p_vms jsonb, p_absent uuid[], p_full boolean) TO taskomatic_client;
+
+-- Name: FUNCTION saved_image_is_stale(); Type: ACL; Schema: inventory
+
+REVOKE ALL ON FUNCTION inventory.saved_image_is_stale() FROM PUBLIC;
 
 -- Name: FUNCTION settle_vms(p_vms uuid[]); Type: ACL; Schema: inventory
 
@@ -4497,6 +4678,11 @@ GRANT ALL ON FUNCTION queue.expand(p_dispatcher bigint, p_task bigint, p_attempt
 -- Name: FUNCTION give_back(p_tasks bigint[]); Type: ACL; Schema: queue
 
 REVOKE ALL ON FUNCTION queue.give_back(p_tasks bigint[]) FROM PUBLIC;
+
+-- Name: FUNCTION give_verdict(p_task bigint, p_happened boolean, p_by text, p_reason text); Type: ACL; Schema: queue
+
+REVOKE ALL ON FUNCTION queue.give_verdict(p_task bigint, p_happened boolean, p_by text, p_reason text) FROM PUBLIC;
+GRANT ALL ON FUNCTION queue.give_verdict(p_task bigint, p_happened boolean, p_by text, p_reason text) TO taskomatic_client;
 
 -- Name: FUNCTION grant_units(p_keys text[]); Type: ACL; Schema: queue
 
@@ -4688,6 +4874,10 @@ REVOKE ALL ON FUNCTION queue.wake() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION queue.way(p_from bigint[], p_to bigint) FROM PUBLIC;
 
+-- Name: TABLE autostart; Type: ACL; Schema: inventory
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.autostart TO taskomatic_client;
+
 -- Name: TABLE cleared; Type: ACL; Schema: inventory
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.cleared TO taskomatic_client;
@@ -4719,6 +4909,10 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.pool TO taskomatic_client;
 -- Name: SEQUENCE sighting; Type: ACL; Schema: inventory
 
 GRANT USAGE ON SEQUENCE inventory.sighting TO taskomatic_client;
+
+-- Name: TABLE saved_image; Type: ACL; Schema: inventory
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.saved_image TO taskomatic_client;
 
 -- Name: TABLE store; Type: ACL; Schema: inventory
 
@@ -4871,6 +5065,10 @@ GRANT SELECT ON TABLE queue.task_000002 TO taskomatic_client;
 -- Name: TABLE task_state; Type: ACL; Schema: queue
 
 GRANT SELECT ON TABLE queue.task_state TO taskomatic_client;
+
+-- Name: TABLE verdict; Type: ACL; Schema: queue
+
+GRANT SELECT ON TABLE queue.verdict TO taskomatic_client;
 
 -- Name: DEFAULT PRIVILEGES FOR FUNCTIONS; Type: DEFAULT ACL; Schema: -
 

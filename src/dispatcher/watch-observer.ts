@@ -2,12 +2,13 @@
 import type { Observer } from '../actions/action.ts'
 import type { Database } from '../db/open.ts'
 import type { Host } from '../host/host.ts'
-import { keepDefinition } from '../inventory/definitions.ts'
+import { keepDefinition, readDefinition } from '../inventory/definitions.ts'
 import { addHost, forgetHost, knownHosts, setCordon } from '../inventory/hosts.ts'
 import type { KnownHost } from '../inventory/hosts.ts'
 import { beginSight, recordHost, recordListing, recordPool, recordVm } from '../inventory/observe.ts'
 import { confirmOff, isConfirmedOff, leaveBehind } from '../inventory/maintenance.ts'
 import { shareStore } from '../inventory/stores.ts'
+import { forgetSaved, noteSaved, setAutostart } from '../inventory/vm-life.ts'
 import { bindWhereabouts, whereabouts } from '../inventory/whereabouts.ts'
 import { resource } from '../model/resource.ts'
 import { unpark } from '../queue/dispatch.ts'
@@ -66,7 +67,11 @@ export function createObserver({ database, hosts, definitionKey, onConfirmedOff 
     shareStore: (store, pools) => database.transaction((tx) => shareStore(tx, store, pools)),
     whereabouts: (uuid) => whereabouts(database, uuid),
     bindWhereabouts: (uuid, host) => bindWhereabouts(database, uuid, host),
-    keepDefinition: (uuid, host, xml) => keepDefinition(database, definitionKey, { uuid, host, xml })
+    keepDefinition: (uuid, host, xml) => keepDefinition(database, definitionKey, { uuid, host, xml }),
+    keptDefinition: (uuid) => readDefinition(database, definitionKey, uuid),
+    noteSaved: (uuid, host, task) => noteSaved(database, uuid, host, task),
+    forgetSaved: (uuid) => forgetSaved(database, uuid),
+    setAutostart: (uuid, start, by) => setAutostart(database, uuid, start, by)
   }
 }
 

@@ -1,10 +1,13 @@
 // Facts: what is held true of a subject (a VM, a host, a pool …), one flat record each, observed or predicted.
 // A subject is spelt like a resource (src/model/resource.ts). Effects of open tasks are folded over observed facts:
 // keys overwrite, null ends the subject.
-import type { PowerState, VmDisk, VmNic } from '../model/vm.ts'
+import type { PowerState, VmDisk, VmNic, VmSnapshot } from '../model/vm.ts'
 
 /** A disk with the store and volume that its source was recognised as on the VM's host; null for a path in no known pool. */
 export type PlacedDisk = VmDisk & { store: string | null; volume: string | null }
+
+/** Smaller orders first; those that follow wait for the delay, in seconds. */
+export type StartsWithHost = { order: number; delaySeconds: number }
 
 /** `vm/UUID` */
 export type VmFacts = {
@@ -19,12 +22,16 @@ export type VmFacts = {
   persistent: boolean
   autostart: boolean
   hasSavedImage: boolean
+  /** A task of ours made the saved image, and the VM has not run anywhere since: it may be restored. Left out: no. */
+  restorable?: boolean
+  /** Started by us when its host has booted. Left out or null: no. */
+  startsWithHost?: StartsWithHost | null
   memoryMiB: number
   maxMemoryMiB: number
   vcpus: number
   disks: PlacedDisk[]
   nics: VmNic[]
-  snapshots: number
+  snapshots: VmSnapshot[]
   /** `ours` made or adopted by us; `foreign` has another manager's metadata; `plain` is anybody's. */
   owner: 'ours' | 'foreign' | 'plain'
   /** Other hosts where it is defined or was seen in a state that is not known to be over: host → state. */

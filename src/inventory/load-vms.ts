@@ -2,7 +2,7 @@
 import type { Sql } from '../db/open.ts'
 import { resource } from '../model/resource.ts'
 import type { ObservedVm, VmDisk } from '../model/vm.ts'
-import type { PlacedDisk, VmFacts, VmNameFacts } from './facts.ts'
+import type { PlacedDisk, StartsWithHost, VmFacts, VmNameFacts } from './facts.ts'
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 
@@ -24,6 +24,8 @@ type VmRow = {
   observedAt: Date
   elsewhere: VmFacts['elsewhere']
   ours: boolean
+  restorable: boolean
+  startsWithHost: StartsWithHost | null
 }
 
 export async function loadVms(sql: Sql, parts: string[][]): Promise<Map<string, VmFacts>> {
@@ -39,7 +41,12 @@ export async function loadVms(sql: Sql, parts: string[][]): Promise<Map<string, 
          where w.vm = v.uuid and w.host <> v.home and w.host is distinct from v.active_on and w.state <> 'absent'
        ), '{}') as elsewhere,
        coalesce((home.observed #>> '{mark,instance}') = (select i.instance::text from inventory.installation i), false)
-         as ours
+         as ours,
+       exists (select from inventory.saved_image s where s.vm = v.uuid and s.host = v.home) as restorable,
+       (
+         select jsonb_build_object('order', a.start_order, 'delaySeconds', a.delay_seconds)
+         from inventory.autostart a where a.vm = v.uuid
+       ) as "startsWithHost"
      from inventory.vm v
      join inventory.whereabouts home on home.vm = v.uuid and home.host = v.home and home.observed is not null
      -- Nearly always at home: its long record need not come twice.
@@ -73,6 +80,8 @@ function toFacts(row: VmRow, places: DiskPlaces): VmFacts | undefined {
     persistent: defined.persistent && row.homeState !== 'absent',
     autostart: defined.autostart,
     hasSavedImage: defined.hasSavedImage,
+    restorable: defined.hasSavedImage && row.restorable,
+    startsWithHost: row.startsWithHost,
     memoryMiB: seen.memoryMiB,
     maxMemoryMiB: seen.maxMemoryMiB,
     vcpus: seen.vcpus,

@@ -1,5 +1,5 @@
 // An inventory in memory: what was observed, by whom it was asked to be recorded, as facts. Only for tests of actions.
-import type { HostFacts, PoolFacts, StoreFacts, VmFacts, VolumeFacts } from '../../src/inventory/facts.ts'
+import type { HostFacts, PoolFacts, StartsWithHost, StoreFacts, VmFacts, VolumeFacts } from '../../src/inventory/facts.ts'
 import type { HostIdentity } from '../../src/model/host.ts'
 import { parseResource } from '../../src/model/resource.ts'
 import type { ObservedNetwork, ObservedPool } from '../../src/model/storage.ts'
@@ -24,11 +24,15 @@ export class Memory {
   readonly pools = new Map<string, ObservedPool>()
   readonly networks = new Map<string, ObservedNetwork>()
   readonly shares = new Map<string, string>()
+  /** VM → host that has an image which may be restored. */
+  readonly saved = new Map<string, string>()
+  readonly autostarts = new Map<string, StartsWithHost>()
   readonly kept: { uuid: string; host: string; xml: string }[] = []
 
   sighted(uuid: string, host: string, vm: ObservedVm | undefined): void {
     const places = this.whereabouts.get(uuid) ?? new Map<string, Sighting>()
     this.whereabouts.set(uuid, places)
+    if (vm && isActive(vm.power)) this.saved.delete(uuid)
     places.set(host, { state: vm ? (isActive(vm.power) ? 'active' : 'defined') : 'absent', vm })
   }
 
@@ -63,7 +67,9 @@ export class Memory {
     })
     const { foreignMetadata, mark, ...rest } = vm
     const owner = mark ? 'ours' : foreignMetadata.length > 0 ? 'foreign' : 'plain'
-    return { ...rest, home: home[0], activeOn: active?.[0] ?? null, disks, owner, elsewhere, observedAt: null }
+    const restorable = vm.hasSavedImage && this.saved.get(uuid) === home[0]
+    const startsWithHost = this.autostarts.get(uuid) ?? null
+    return { ...rest, restorable, startsWithHost, home: home[0], activeOn: active?.[0] ?? null, disks, owner, elsewhere, observedAt: null }
   }
 
   #homes(name: string): object | null {
