@@ -57,6 +57,7 @@ export type Given = {
 }
 
 type Words = {
+  /** One word, or two: `disk add`. */
   verb: string
   /** Other managers' words for it. */
   aliases?: readonly string[]
@@ -94,3 +95,8 @@ export type CommandSpec = ActionCommand | OwnCommand
 export type NounSpec = { noun: string; summary: string; commands: readonly CommandSpec[] }
 
 export const isAction = (command: CommandSpec): command is ActionCommand => 'action' in command
+
+/** The command that the words after the noun begin with. */
+export const commandOf = (noun: NounSpec, words: readonly string[]): CommandSpec | undefined =>
+  noun.commands.find(({ verb }) => verb === `${words[0]} ${words[1]}`) ??
+  noun.commands.find(({ verb, aliases }) => verb === words[0] || aliases?.includes(words[0] ?? ''))

@@ -1,6 +1,6 @@
 // Shell completion: scripts for bash, zsh, fish and PowerShell, and the words that they ask for, with the server's names in them.
 import type { RootCommand } from '@bomb.sh/tab'
-import type { Names, NounSpec, OptionSpec } from './command.ts'
+import { commandOf, type Names, type NounSpec, type OptionSpec } from './command.ts'
 import { usage, type ExitName } from './failure.ts'
 import type { MainOptions } from './main.ts'
 import { nouns, otherCommands } from './nouns.ts'
@@ -66,7 +66,7 @@ function addOption(command: ReturnType<RootCommand['command']>, option: OptionSp
 }
 
 async function liveNames(noun: NounSpec, line: readonly string[], options: MainOptions): Promise<Known> {
-  const command = noun.commands.find(({ verb, aliases }) => verb === line[1] || aliases?.includes(line[1] ?? ''))
+  const command = commandOf(noun, line.slice(1))
   const wanted = new Set(
     [...(command?.operands ?? []), ...(command?.options ?? [])].flatMap(({ names }) => (names ? [names] : []))
   )

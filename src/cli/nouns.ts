@@ -6,7 +6,7 @@ export type NounEntry = { summary: string; verbs: string; load: () => Promise<No
 export const nouns: Readonly<Record<string, NounEntry>> = {
   vm: {
     summary: 'virtual machines',
-    verbs: 'list show create start stop reboot reset pause resume migrate rename delete',
+    verbs: 'list show create start stop reboot reset pause resume migrate rename delete snapshot disk',
     load: async () => (await import('./commands/vm.ts')).vm
   },
   host: {
@@ -26,12 +26,12 @@ export const nouns: Readonly<Record<string, NounEntry>> = {
   },
   volume: {
     summary: 'volumes in stores',
-    verbs: 'list create resize delete',
+    verbs: 'list create clone resize delete',
     load: async () => (await import('./commands/storage.ts')).volume
   },
   task: {
     summary: 'tasks: what was asked for',
-    verbs: 'list show watch why wait log cancel retry hold release',
+    verbs: 'list show watch why wait log cancel retry hold release verdict',
     load: async () => (await import('./commands/task.ts')).task
   },
   plan: {

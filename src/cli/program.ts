@@ -1,6 +1,6 @@
 // One noun's table as a commander program: options, help, operands. Commander only reads words; what they mean is said here.
 import { Command, CommanderError, Option } from 'commander'
-import { isAction, type CommandSpec, type Given, type NounSpec, type OptionSpec } from './command.ts'
+import { commandOf, isAction, type CommandSpec, type Given, type NounSpec, type OptionSpec } from './command.ts'
 import { usage } from './failure.ts'
 import { formats } from './render.ts'
 import { valueOf } from './values.ts'
@@ -86,8 +86,9 @@ export async function readCommand(
 ): Promise<Chosen | undefined> {
   let chosen: Chosen | undefined
   const program = settings(new Command(noun.noun), streams).description(noun.summary).usage('VERB [NAME…] [options]')
+  const groups = new Map<string, Command>()
   for (const command of noun.commands) {
-    const sub = settings(program.command(command.verb), streams).description(command.summary)
+    const sub = settings(groupOf(program, groups, command, streams), streams).description(command.summary)
     if (command.aliases) sub.aliases([...command.aliases])
     describe(sub, command)
     sub.action(() => {
@@ -106,6 +107,20 @@ export async function readCommand(
     throw usage(error.message.replace(/^error: /, ''), nextFor(error, noun, words))
   }
   return chosen
+}
+
+/** The program for a command's last word: `vm disk add` is `add` of a program for `disk`. */
+function groupOf(program: Command, groups: Map<string, Command>, { verb }: CommandSpec, streams: HelpStreams): Command {
+  const [first = '', second] = verb.split(' ')
+  if (second === undefined) return program.command(first)
+  let group = groups.get(first)
+  if (!group) {
+    group = settings(program.command(first), streams).usage('VERB [NAME…] [options]')
+    group.action(() => group?.outputHelp())
+    group.allowExcessArguments(false)
+    groups.set(first, group)
+  }
+  return group.command(second)
 }
 
 function settings(command: Command, streams: HelpStreams): Command {
@@ -169,10 +184,9 @@ function understood(command: CommandSpec, sub: Command): { given: Given; common:
 export const optionValue = (given: Given, option: OptionSpec): unknown => given.options[camel(option.flags)]
 
 function nextFor(error: CommanderError, noun: NounSpec, words: readonly string[]): string {
-  const verb = noun.commands.find(
-    (command) => command.verb === words[0] || command.aliases?.includes(words[0] ?? '')
-  )?.verb
-  if (error.code === 'commander.unknownCommand')
-    return `one of ${noun.commands.map((command) => command.verb).join(', ')}`
+  const verb = commandOf(noun, words)?.verb
+  const inGroup = noun.commands.filter((command) => command.verb.startsWith(`${words[0]} `))
+  if (verb === undefined)
+    return `one of ${(inGroup.length > 0 ? inGroup : noun.commands).map((command) => command.verb).join(', ')}`
   return `see \`taskomatic ${noun.noun}${verb ? ` ${verb}` : ''} --help\``
 }

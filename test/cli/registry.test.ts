@@ -20,7 +20,11 @@ const made: Record<string, readonly string[]> = {
 }
 const takenApart: Record<string, readonly string[]> = { 'volume.create': ['volume'] }
 /** For programs: what the command has no words for. */
-const withoutWords: Record<string, readonly string[]> = { 'vm.create': ['uuid'], 'pool.create': ['type', 'autostart'] }
+const withoutWords: Record<string, readonly string[]> = {
+  'vm.create': ['uuid'],
+  'pool.create': ['type', 'autostart'],
+  'vm.disk.remove': ['volume']
+}
 
 const argsOf = (command: ActionCommand): string[] => {
   const named = [...(command.operands ?? []), ...(command.options ?? [])].flatMap(({ arg }) =>
@@ -56,15 +60,12 @@ test('what is asked about first cannot be undone', () => {
   }
 })
 
-test('the first page of help names every verb, and no two commands share a word', () => {
+test('the first page of help names the first word of every verb, and no two commands share a word', () => {
   for (const { noun, commands: all } of specs) {
     const shown = nouns[noun]?.verbs.split(' ') ?? []
-    expect(
-      all
-        .map(({ verb }) => verb)
-        .filter((verb) => verb !== 'destroy')
-        .toSorted()
-    ).toEqual(shown.toSorted())
+    const firstWords = new Set(all.flatMap(({ verb }) => verb.split(' ')[0] ?? []))
+    firstWords.delete('destroy')
+    expect([...firstWords].toSorted()).toEqual(shown.toSorted())
     const words = all.flatMap(({ verb, aliases }) => [verb, ...(aliases ?? [])])
     expect(new Set(words).size).toBe(words.length)
   }

@@ -4,7 +4,9 @@ import type { ActionCommand, NounSpec, OperandSpec } from '../command.ts'
 import { usage } from '../failure.ts'
 import { ageText, mibText, printOne, sheet, type Tone, type View } from '../render.ts'
 import { part, printFrom, textOption } from './reading.ts'
+import { deviceCommands } from './vm-devices.ts'
 import { vmSettingsCommands } from './vm-settings.ts'
+import { vmSnapshotCommands } from './vm-snapshot.ts'
 
 const vms: OperandSpec = {
   name: 'vm',
@@ -241,6 +243,8 @@ export const vm: NounSpec = {
       ]
     },
     ...vmSettingsCommands,
+    ...vmSnapshotCommands,
+    ...deviceCommands,
     refused(
       'destroy',
       'destroy is a power-off to virsh and a deletion to other managers: it is not done here',

@@ -1,0 +1,74 @@
+// vm disk, vm nic, vm cdrom: what is attached to a VM.
+import type { CommandSpec, OperandSpec } from '../command.ts'
+
+const vm: OperandSpec = { name: 'vm', help: 'VM: NAME, NAME@HOST or UUID', kind: 'text', arg: 'vm', names: 'vm' }
+const disk: OperandSpec = {
+  name: 'disk',
+  help: 'its name on the bus (vdb) or its volume (STORE/NAME)',
+  kind: 'text',
+  arg: 'disk'
+}
+const grace = {
+  flags: '--grace <duration>',
+  help: 'how long a running guest may take to let go of it; default 30s',
+  kind: 'seconds',
+  arg: 'timeoutSeconds'
+} as const
+
+export const deviceCommands: readonly CommandSpec[] = [
+  {
+    verb: 'disk add',
+    summary: 'Give a VM another disk, running or not',
+    action: 'vm.disk.add',
+    operands: [
+      vm,
+      {
+        name: 'volume',
+        help: 'a volume that exists, STORE/NAME; else say what to make by --size, --store, --from',
+        kind: 'text',
+        arg: 'volume',
+        names: 'volume',
+        optional: true
+      }
+    ],
+    options: [
+      { flags: '--size <size>', help: 'of a new volume, e.g. 10GiB', kind: 'mib', arg: 'sizeMiB' },
+      { flags: '--store <store>', help: 'where to make the volume', kind: 'text', arg: 'store', names: 'store' },
+      { flags: '--name <name>', help: 'of the new volume; default VM-DISK.FORMAT', kind: 'text', arg: 'name' },
+      { flags: '--from <volume>', help: 'make it a copy of this one', kind: 'text', arg: 'from', names: 'volume' },
+      { flags: '--format <format>', help: 'qcow2 or raw', kind: 'text', arg: 'format', choices: ['qcow2', 'raw'] },
+      {
+        flags: '--bus <bus>',
+        help: 'default virtio',
+        kind: 'text',
+        arg: 'bus',
+        choices: ['virtio', 'scsi', 'sata', 'ide']
+      },
+      {
+        flags: '--target <name>',
+        help: 'name on its bus, e.g. vdb; default the first free one',
+        kind: 'text',
+        arg: 'target'
+      },
+      { flags: '--read-only', help: 'the guest may only read it', kind: 'flag', arg: 'readOnly' },
+      {
+        flags: '--shareable',
+        help: 'other VMs may write to it as well: only for a file system made for that',
+        kind: 'flag',
+        arg: 'shareable'
+      }
+    ],
+    more: 'Example: taskomatic vm disk add web1 --size 10GiB --store nfs1'
+  },
+  {
+    verb: 'disk remove',
+    summary: 'Take a disk away from a VM; its volume stays unless it is to be deleted',
+    action: 'vm.disk.remove',
+    operands: [vm, disk],
+    options: [
+      { flags: '--delete-volume', help: 'delete its volume as well', kind: 'flag', arg: 'deleteVolume' },
+      grace
+    ],
+    more: 'A running guest has to let go of the disk. One that does not keeps it, and the task fails and says so.'
+  }
+]
