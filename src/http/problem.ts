@@ -173,6 +173,7 @@ const queueStatus: Partial<Record<string, number>> = {
   already_ended: 409,
   not_ended: 409,
   not_held: 409,
+  not_uncertain: 409,
   parent_ended: 409,
   parent_decides: 409
 }

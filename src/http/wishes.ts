@@ -1,9 +1,10 @@
-// POST /tasks/:id/cancel, /hold, /release, /retry: what an operator wishes of a task that is there. Each answers the task.
+// POST /tasks/:id/cancel, /hold, /release, /retry, /verdict: what an operator wishes of a task that is there. Each answers the task.
 import { Type } from 'typebox'
 import { TaskView } from '../api/task.ts'
 import type { Database } from '../db/open.ts'
 import { QueueError } from '../queue/error.ts'
 import { cancel, hold, release, retry } from '../queue/requests.ts'
+import { giveVerdict } from '../queue/verdict.ts'
 import { answers, type Api } from './app.ts'
 import { taskOf, viewOf } from './task-view.ts'
 import { IdParams } from './tasks.ts'
@@ -98,6 +99,31 @@ export function wishRoutes(app: Api, { database, wake }: WishParts): void {
     async ({ params, body, actor }) => {
       await retry(database, { task: Number(params.id), by: actor.name, withDependants: body.withDependants ?? false })
       return now(Number(params.id))
+    }
+  )
+
+  const verdictBody = Type.Object(
+    {
+      verdict: Type.Union([Type.Literal('happened'), Type.Literal('did-not')], { description: 'What is known now' }),
+      reason: Type.String({ minLength: 1, maxLength: 1000, description: 'How it is known; kept for good' })
+    },
+    { additionalProperties: false }
+  )
+  app.post(
+    '/tasks/:id/verdict',
+    {
+      schema: {
+        summary: 'Say of an uncertain task whether it happened: it ends by that',
+        operationId: 'giveVerdict',
+        params: IdParams,
+        body: verdictBody,
+        response
+      }
+    },
+    async ({ params, body, actor }) => {
+      const task = Number(params.id)
+      await giveVerdict(database, { task, happened: body.verdict === 'happened', by: actor.name, reason: body.reason })
+      return now(task)
     }
   )
 }

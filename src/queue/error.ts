@@ -16,6 +16,7 @@ export const QUEUE_ERROR_CODES = [
   'already_ended',
   'not_ended',
   'not_held',
+  'not_uncertain', // a verdict on a task whose outcome is known, or still to come
   'parent_decides', // a part of a complex task is retried by retrying that
   'stale_attempt',
   'lease_lost',

@@ -7,6 +7,7 @@ import { clean, printList, printOne, type View } from '../render.ts'
 import { logText, taskSheet, taskView, whyText } from '../tasks.ts'
 import { printTasks, waitForTasks } from '../wait.ts'
 import { printFrom, textOption } from './reading.ts'
+import { taskVerdict } from './task-verdict.ts'
 
 const id: OperandSpec = { name: 'id', help: "the task's number", kind: 'count', names: 'task' }
 const ids: OperandSpec = { ...id, help: "tasks' numbers", many: true }
@@ -151,7 +152,8 @@ export const task: NounSpec = {
       waits: true
     }),
     wish('hold', 'Hold tasks that have not started', { options: [{ ...reason, required: true }] }),
-    wish('release', 'Release held tasks')
+    wish('release', 'Release held tasks'),
+    taskVerdict
   ]
 }
 
