@@ -36,7 +36,7 @@ const rules: Record<number, Rule> = {
     transient: true
   },
   78: { name: 'operation_aborted', next: 'somebody aborted it: retry the task' },
-  81: { name: 'migrate_unsafe', next: 'use a shared store that libvirt knows as safe, or ask with `--unsafe`' },
+  81: { name: 'migrate_unsafe', next: 'use a shared store that libvirt knows as safe, or ask with `--allow-unsafe`' },
   84: { name: 'operation_unsupported', next: 'the host or this VM cannot do that: see the message' },
   86: { name: 'agent_unresponsive', next: "the guest's agent does not answer: use ACPI, or force it", transient: true },
   87: { name: 'resource_busy', next: 'wait for what uses it, then retry', transient: true },

@@ -26,6 +26,9 @@ import { vmResume } from './vm-resume.ts'
 import { vmSnapshotCreate } from './vm-snapshot-create.ts'
 import { vmSnapshotDelete } from './vm-snapshot-delete.ts'
 import { vmSnapshotRevert } from './vm-snapshot-revert.ts'
+import { vmSnapshotCreate } from './vm-snapshot-create.ts'
+import { vmSnapshotDelete } from './vm-snapshot-delete.ts'
+import { vmSnapshotRevert } from './vm-snapshot-revert.ts'
 import { vmStart } from './vm-start.ts'
 import { vmStop } from './vm-stop.ts'
 import { volumeClone } from './volume-clone.ts'
@@ -57,6 +60,9 @@ const all: readonly Action[] = [
   vmRename,
   vmReset,
   vmResume,
+  vmSnapshotCreate,
+  vmSnapshotDelete,
+  vmSnapshotRevert,
   vmSnapshotCreate,
   vmSnapshotDelete,
   vmSnapshotRevert,

@@ -122,7 +122,7 @@ function createEffects(args: VmCreateArgs, state: FleetState): Effect[] {
         source: network ?? bridge ?? null,
         model: model ?? 'virtio'
       })),
-    snapshots: 0,
+    snapshots: [],
     owner: 'ours',
     elsewhere: {},
     job: null,

@@ -42,10 +42,10 @@ export function checkMigrate(args: VmMigrateArgs, state: FleetState): Verdict {
 }
 
 function refusePower(vm: VmFacts, args: VmMigrateArgs, state: FleetState): Verdict | undefined {
-  if (vm.snapshots > 0) {
+  if (vm.snapshots.length > 0) {
     return impossible(
       'has_snapshots',
-      `${named(vm)} has ${vm.snapshots} snapshots: libvirt does not move such a VM`,
+      `${named(vm)} has ${vm.snapshots.length} snapshots: libvirt does not move such a VM`,
       'delete its snapshots first'
     )
   }

@@ -34,7 +34,17 @@ export const VmView = Type.Object(
       })
     ),
     nics: Type.Array(Type.Object({ mac: Text, kind: Text, source: orNull(Text), model: orNull(Text) })),
-    snapshots: Type.Integer(),
+    snapshots: Type.Array(
+      Type.Object({
+        name: Text,
+        parent: orNull(Text),
+        current: Type.Boolean({ description: 'What it was made or brought back to last' }),
+        createdAt: Instant,
+        state: Type.String({ description: 'running, paused or off: as it is after going back' }),
+        external: Type.Boolean(),
+        description: orNull(Text)
+      })
+    ),
     owner: Type.Union([Type.Literal('ours'), Type.Literal('foreign'), Type.Literal('plain')]),
     elsewhere: Type.Record(Text, Text, {
       description: 'Other hosts that may have it: host → active, defined or unknown'

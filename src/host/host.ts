@@ -6,6 +6,7 @@ import type { DiskUsers } from './disk-users.ts'
 import type { VmDeviceCalls } from './vm-devices.ts'
 import type { VmSettingsCalls } from './vm-settings.ts'
 import type { Snapshots } from './snapshots.ts'
+import type { Snapshots } from './snapshots.ts'
 import type { VolumeStreams } from './volume-streams.ts'
 
 export type HostListing = { vms: ObservedVm[]; pools: ObservedPool[]; networks: ObservedNetwork[] }
@@ -51,7 +52,7 @@ export type VmXmlOptions = {
   migratable?: boolean
 }
 
-export interface Host extends VolumeStreams, Snapshots, DiskUsers, VmDeviceCalls, VmSettingsCalls {
+export interface Host extends VolumeStreams, Snapshots, Snapshots, DiskUsers, VmDeviceCalls, VmSettingsCalls {
   readonly name: string
 
   identify(): Promise<HostIdentity>

@@ -24,6 +24,15 @@ import {
   restoreSnapshots,
   revertToSnapshot
 } from './snapshots.ts'
+import {
+  createSnapshot,
+  deleteSnapshot,
+  dumpSnapshots,
+  forgetSnapshots,
+  listSnapshots,
+  restoreSnapshots,
+  revertToSnapshot
+} from './snapshots.ts'
 import { Storage } from './storage.ts'
 import { untilVm } from './until.ts'
 import { domainOf, Vms } from './vms.ts'
@@ -127,6 +136,14 @@ export class LibvirtHost implements Host {
   async resumeVm(uuid: string): Promise<void> {
     await this.#calls.long('DOMAIN_RESUME', { dom: domainOf(uuid) })
   }
+
+  snapshots: Host['snapshots'] = (uuid) => listSnapshots(this.#calls, uuid)
+  createSnapshot: Host['createSnapshot'] = (uuid, snapshot) => createSnapshot(this.#calls, uuid, snapshot)
+  revertToSnapshot: Host['revertToSnapshot'] = (uuid, name) => revertToSnapshot(this.#calls, uuid, name)
+  deleteSnapshot: Host['deleteSnapshot'] = (uuid, name, options) => deleteSnapshot(this.#calls, uuid, name, options)
+  dumpSnapshots: Host['dumpSnapshots'] = (uuid) => dumpSnapshots(this.#calls, uuid)
+  forgetSnapshots: Host['forgetSnapshots'] = (uuid) => forgetSnapshots(this.#calls, uuid)
+  restoreSnapshots: Host['restoreSnapshots'] = (uuid, dumped) => restoreSnapshots(this.#calls, uuid, dumped)
 
   snapshots: Host['snapshots'] = (uuid) => listSnapshots(this.#calls, uuid)
   createSnapshot: Host['createSnapshot'] = (uuid, snapshot) => createSnapshot(this.#calls, uuid, snapshot)

@@ -6,6 +6,7 @@ import { isActive, type ObservedVm } from '../model/vm.ts'
 import { refusedWith, type HostCalls } from './calls.ts'
 import { HostError } from './error.ts'
 import type { VmXmlOptions } from './host.ts'
+import { listSnapshots } from './snapshots.ts'
 import { powerOf, readVmXml, type VmFromXml } from './observed-vm.ts'
 
 /** libvirt finds a domain by its UUID; the name is only for its messages. */
@@ -32,7 +33,7 @@ export class Vms {
         read('DOMAIN_IS_PERSISTENT', { dom }),
         this.#optional(read('DOMAIN_GET_AUTOSTART', { dom }), { autostart: 0 }),
         this.#optional(read('DOMAIN_HAS_MANAGED_SAVE_IMAGE', { dom, flags: 0 }), { result: 0 }),
-        this.#snapshots(dom)
+        listSnapshots(this.#calls, uuid)
       ])
       const power = powerOf(state.state, state.reason)
       return {
@@ -86,7 +87,7 @@ export class Vms {
             persistent: persistent.has(dom.uuid),
             autostart: autostart.has(dom.uuid),
             hasSavedImage: saved.has(dom.uuid),
-            snapshots: snapshots.has(dom.uuid) ? await this.#snapshots(dom) : 0,
+            snapshots: snapshots.has(dom.uuid) ? await listSnapshots(this.#calls, dom.uuid) : [],
             job: isActive(power.power) ? await this.#job(dom) : null
           }
         } catch (error) {
@@ -105,13 +106,6 @@ export class Vms {
     if (options.secure) flags |= DomainXMLFlags.SECURE
     if (options.migratable) flags |= DomainXMLFlags.MIGRATABLE
     return (await this.#calls.read('DOMAIN_GET_XML_DESC', { dom: domainOf(uuid), flags })).xml
-  }
-
-  async #snapshots(dom: Domain): Promise<number> {
-    const none = { ret: 0 }
-    return (
-      await this.#optional(this.#calls.read('DOMAIN_LIST_ALL_SNAPSHOTS', { dom, need_results: 0, flags: 0 }), none)
-    ).ret
   }
 
   // Answers at once, whatever QEMU does: job statistics would wait for it.

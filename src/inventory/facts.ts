@@ -1,7 +1,7 @@
 // Facts: what is held true of a subject (a VM, a host, a pool …), one flat record each, observed or predicted.
 // A subject is spelt like a resource (src/model/resource.ts). Effects of open tasks are folded over observed facts:
 // keys overwrite, null ends the subject.
-import type { PowerState, VmDisk, VmNic, VmSnapshot } from '../model/vm.ts'
+import type { PowerState, VmDisk, VmNic, VmPin, VmSnapshot } from '../model/vm.ts'
 
 /** A disk with the store and volume that its source was recognised as on the VM's host; null for a path in no known pool. */
 export type PlacedDisk = VmDisk & { store: string | null; volume: string | null }
@@ -36,6 +36,8 @@ export type VmFacts = {
   owner: 'ours' | 'foreign' | 'plain'
   /** Other hosts where it is defined or was seen in a state that is not known to be over: host → state. */
   elsewhere: Record<string, 'active' | 'defined' | 'unknown'>
+  /** What ties it to its host beside its disks. Left out: nothing. */
+  pins?: VmPin[]
   job: string | null
   observedAt: string | null
 }

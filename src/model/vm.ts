@@ -24,6 +24,22 @@ export type VmNic = { mac: string; kind: string; source: string | null; model: s
 /** Our own mark in the VM's metadata: who made it, for which task. */
 export type VmMark = { instance: string; task: number; generation: number }
 
+/** A state of a VM that it can be brought back to. */
+export type VmSnapshot = {
+  name: string
+  parent: string | null
+  /** What the VM was made or brought back to last: the next snapshot is this one's child. */
+  current: boolean
+  createdAt: string
+  /** How the VM was then, and will be after going back: with its memory where it was active. */
+  state: 'running' | 'paused' | 'off'
+  /** In files of its own beside the disks, not inside them. */
+  external: boolean
+  description: string | null
+  /** Which task made it; null for anybody else's. */
+  mark: VmMark | null
+}
+
 /** What one host said of one VM at one moment. */
 export type ObservedVm = {
   uuid: string
@@ -40,13 +56,19 @@ export type ObservedVm = {
   vcpus: number
   disks: VmDisk[]
   nics: VmNic[]
-  snapshots: number
+  /** Parents before their children. */
+  snapshots: VmSnapshot[]
   mark: VmMark | null
   /** Element names' namespaces of foreign metadata, e.g. another manager's. */
   foreignMetadata: string[]
+  /** What ties it to this host beside its disks; left out: nothing. */
+  pins?: VmPin[]
   /** A job (migration, save, block copy) runs on it, as far as the host tells without waiting. */
   job: string | null
 }
+
+/** A device of the host that was given to the VM, its firmware's variables at a path, or the state of an emulated TPM. */
+export type VmPin = { kind: 'device' | 'firmware' | 'tpm'; what: string }
 
 /** What is asked for when a VM is created. */
 export type VmSpec = {

@@ -147,7 +147,7 @@ const vm = (n: number): VmFacts => ({
   vcpus: 1,
   disks: [],
   nics: [],
-  snapshots: 0,
+  snapshots: [],
   owner: 'ours',
   elsewhere: {},
   job: null,

@@ -9,6 +9,7 @@ import {
 } from '../../src/actions/migration-outcome.ts'
 import { vmMigrate } from '../../src/actions/vm-migrate.ts'
 import type { VmFacts } from '../../src/inventory/facts.ts'
+import type { VmSnapshot } from '../../src/model/vm.ts'
 import { disk, Fleet, running, uuidOf } from './fleet.ts'
 
 const code = (verdict: Verdict): string => (verdict.verdict === 'impossible' ? verdict.code : verdict.verdict)
@@ -20,6 +21,16 @@ const side = (power: 'running' | 'paused' | 'off' | 'stopping', reason: string, 
 })
 const runs = side('running', 'booted')
 const off = side('off', 'migrated')
+const snapshot = (name: string): VmSnapshot => ({
+  name,
+  parent: null,
+  current: false,
+  createdAt: '2030-01-01T00:00:00.000Z',
+  state: 'off',
+  external: false,
+  description: null,
+  mark: null
+})
 const arriving = side('paused', 'migrating')
 
 describe('what became of a migration', () => {
@@ -160,7 +171,7 @@ describe('vm.migrate', () => {
     ['a VM that shuts down', { ...onShared, power: 'stopping' }, {}, 'vm_not_running'],
     ['a VM that another migration paused', { ...onShared, power: 'paused', reason: 'migrating' }, {}, 'vm_not_running'],
     ["another manager's VM", { ...onShared, owner: 'foreign' }, {}, 'vm_foreign'],
-    ['a VM with snapshots', { ...onShared, snapshots: 2 }, {}, 'has_snapshots'],
+    ['a VM with snapshots', { ...onShared, snapshots: [snapshot('a'), snapshot('b')] }, {}, 'has_snapshots'],
     ['a VM defined on the target', { ...onShared, elsewhere: { h2: 'defined' } }, {}, 'defined_on_target'],
     ['a VM active on the target', { ...onShared, elsewhere: { h2: 'active' } }, {}, 'vm_active_elsewhere'],
     ['a disk in a local store', { ...running, disks: [disk('h1/default', 'a')] }, {}, 'store_not_on_target'],

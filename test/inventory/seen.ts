@@ -20,7 +20,7 @@ export function seenVm(vm: Partial<ObservedVm> & { name: string }): ObservedVm {
     vcpus: 1,
     disks: [],
     nics: [],
-    snapshots: 0,
+    snapshots: [],
     mark: null,
     foreignMetadata: [],
     job: null,

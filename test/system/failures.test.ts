@@ -75,7 +75,7 @@ describeWith('real hosts', 'when things go wrong', () => {
   })
 
   test('a migration that never converges holds the VM, which says why others wait; cancelled, it stays at the source', async () => {
-    const migrate = ['vm', 'migrate', 'dirty', '--to', 'h2', '--unsafe', '--bandwidth', '10MiB']
+    const migrate = ['vm', 'migrate', 'dirty', '--to', 'h2', '--allow-unsafe', '--bandwidth', '10MiB']
     const migration = await server.submit(...migrate)
     await eventually(async () => expect(await seen('h2', 'dirty')).toMatch(/^paused/))
     await eventually(async () =>

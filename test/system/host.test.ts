@@ -57,7 +57,7 @@ describeWith('real hosts', 'the host layer', () => {
       const defined = await host.defineVm(await host.vmXmlFor(asked, mark))
       expect(defined).toMatchObject({ uuid: asked.uuid, power: 'off', persistent: true, mark, maxMemoryMiB: 64 })
       await host.startVm(asked.uuid, { freshBoot: true, paused: false })
-      expect(await host.vm(asked.uuid)).toMatchObject({ power: 'running', reason: 'booted', snapshots: 0 })
+      expect(await host.vm(asked.uuid)).toMatchObject({ power: 'running', reason: 'booted', snapshots: [] })
       await host.pauseVm(asked.uuid)
       expect(await host.vmByName('made')).toMatchObject({ power: 'paused', reason: 'user' })
       await host.resumeVm(asked.uuid)

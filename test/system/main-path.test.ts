@@ -1,6 +1,6 @@
 // The main path as an operator walks it: three real hosts, a server process, the command. What the command says is believed
 // only where virsh on the hosts says so too.
-// The shared directory is no network file system, so libvirt wants `--unsafe` for migrations that a real one would not need.
+// The shared directory is no network file system, so libvirt wants `--allow-unsafe` for migrations that a real one would not need.
 
 import { existsSync } from 'node:fs'
 import { copyFile, writeFile } from 'node:fs/promises'
@@ -82,7 +82,7 @@ describeWith('real hosts', 'the main path', () => {
     test('it moves h1 → h2 → h3 → h1', async () => {
       let from = 'h1'
       for (const to of ['h2', 'h3', 'h1']) {
-        const task = await server.task('vm', 'migrate', 'web1', '--to', to, '--unsafe')
+        const task = await server.task('vm', 'migrate', 'web1', '--to', to, '--allow-unsafe')
         expect(task, JSON.stringify(task.error)).toMatchObject({ state: 'complete', result: { from, to } })
         expect(await whereabouts('web1')).toEqual({ ...peers, [to]: 'running (migrated)' })
         const vm = await server.json<VmView>('vm', 'show', 'web1')

@@ -5,6 +5,7 @@ import { usage } from '../failure.ts'
 import { ageText, mibText, printOne, sheet, type Tone, type View } from '../render.ts'
 import { part, printFrom, textOption } from './reading.ts'
 import { deviceCommands } from './vm-devices.ts'
+import { vmMigrateCommands } from './vm-migrate.ts'
 import { vmSettingsCommands } from './vm-settings.ts'
 import { vmSnapshotCommands } from './vm-snapshot.ts'
 
@@ -193,43 +194,7 @@ export const vm: NounSpec = {
     },
     { verb: 'pause', aliases: ['suspend'], summary: 'Pause VMs', action: 'vm.pause', operands: [vms] },
     { verb: 'resume', aliases: ['unpause'], summary: 'Let paused VMs go on', action: 'vm.resume', operands: [vms] },
-    {
-      verb: 'migrate',
-      aliases: ['move'],
-      summary: 'Move running VMs to another host',
-      action: 'vm.migrate',
-      operands: [vms],
-      options: [
-        { flags: '--to <host>', help: 'where to', kind: 'text', arg: 'to', names: 'host', required: true },
-        {
-          flags: '--auto-converge',
-          help: 'slow the guest down if it writes faster than it can be copied',
-          kind: 'flag',
-          arg: 'autoConverge'
-        },
-        {
-          flags: '--postcopy',
-          help: 'switch over first and fetch the rest afterwards; a lost host then loses the VM',
-          kind: 'flag',
-          arg: 'postCopy'
-        },
-        {
-          flags: '--copy-storage',
-          help: 'copy the disks as well, where the hosts share no store',
-          kind: 'flag',
-          arg: 'copyStorage'
-        },
-        { flags: '--bandwidth <size>', help: 'per second at most, e.g. 100MiB', kind: 'mib', arg: 'bandwidthMiBps' },
-        {
-          flags: '--deadline <duration>',
-          help: 'give up after this; the VM stays where it is',
-          kind: 'seconds',
-          arg: 'deadlineSeconds'
-        },
-        { flags: '--tls', help: 'encrypt the memory stream', kind: 'flag', arg: 'tls' },
-        { flags: '--unsafe', help: 'although libvirt does not know the storage as safe', kind: 'flag', arg: 'unsafe' }
-      ]
-    },
+    ...vmMigrateCommands,
     {
       verb: 'delete',
       aliases: ['rm', 'undefine'],
