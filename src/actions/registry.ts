@@ -16,7 +16,9 @@ import { storeShare } from './store-share.ts'
 import { vmCreate } from './vm-create.ts'
 import { vmDelete } from './vm-delete.ts'
 import { vmDiskAdd } from './vm-disk-add.ts'
+import { vmDiskMove } from './vm-disk-move.ts'
 import { vmDiskRemove } from './vm-disk-remove.ts'
+import { vmDiskResize } from './vm-disk-resize.ts'
 import { vmMigrate } from './vm-migrate.ts'
 import { vmPause } from './vm-pause.ts'
 import { vmReboot } from './vm-reboot.ts'
@@ -26,9 +28,7 @@ import { vmResume } from './vm-resume.ts'
 import { vmSnapshotCreate } from './vm-snapshot-create.ts'
 import { vmSnapshotDelete } from './vm-snapshot-delete.ts'
 import { vmSnapshotRevert } from './vm-snapshot-revert.ts'
-import { vmSnapshotCreate } from './vm-snapshot-create.ts'
-import { vmSnapshotDelete } from './vm-snapshot-delete.ts'
-import { vmSnapshotRevert } from './vm-snapshot-revert.ts'
+import { vmSave } from './vm-save.ts'
 import { vmStart } from './vm-start.ts'
 import { vmStop } from './vm-stop.ts'
 import { volumeClone } from './volume-clone.ts'
@@ -53,7 +53,9 @@ const all: readonly Action[] = [
   vmCreate,
   vmDelete,
   vmDiskAdd,
+  vmDiskMove,
   vmDiskRemove,
+  vmDiskResize,
   vmMigrate,
   vmPause,
   vmReboot,
@@ -63,9 +65,7 @@ const all: readonly Action[] = [
   vmSnapshotCreate,
   vmSnapshotDelete,
   vmSnapshotRevert,
-  vmSnapshotCreate,
-  vmSnapshotDelete,
-  vmSnapshotRevert,
+  vmSave,
   vmStart,
   vmStop,
   volumeClone,

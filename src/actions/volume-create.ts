@@ -17,8 +17,8 @@ import { attempt, type Step } from './attempt.ts'
 import { ownError } from './error.ts'
 import { newName, StoreRef } from './refs.ts'
 import { volumeSizeMiB } from './vm-create-args.ts'
-import { exclusive, hostClaim, shared } from './vm-place.ts'
-import { findVolume, handleOn, refuseStore, tellPools, workingHost } from './volume-place.ts'
+import { exclusive, hostClaim } from './vm-place.ts'
+import { findVolume, handleOn, refuseStore, storeWork, tellPools, workingHost } from './volume-place.ts'
 
 const mebibyte = 1024 * 1024
 
@@ -45,7 +45,7 @@ export const volumeCreate = action({
   args,
   title: ({ store, name }) => `Create volume ${store}/${name}`,
   claims: ({ store, name }, state) => [
-    shared(resource.store(store)),
+    storeWork(state, store),
     exclusive(resource.volume(store, name)),
     ...hostClaim(state)
   ],

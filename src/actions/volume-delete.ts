@@ -16,8 +16,8 @@ import {
 import { attempt, type Step } from './attempt.ts'
 import { ownError } from './error.ts'
 import { splitVolume, VolumeRef } from './refs.ts'
-import { exclusive, hostClaim, shared } from './vm-place.ts'
-import { deletePlaced, findVolume, handleOn, refuseStore, volumeUsers, workingHost } from './volume-place.ts'
+import { exclusive, hostClaim } from './vm-place.ts'
+import { deletePlaced, findVolume, handleOn, refuseStore, storeWork, volumeUsers, workingHost } from './volume-place.ts'
 import { readHostsOf, VolumeInUse } from './volume-use.ts'
 
 const args = Type.Object({ volume: VolumeRef }, { additionalProperties: false })
@@ -33,7 +33,7 @@ export const volumeDelete = action({
   claims({ volume: id }, state) {
     const { store, volume } = splitVolume(id)
     readHostsOf(state, store)
-    return [shared(resource.store(store)), exclusive(resource.volume(store, volume)), ...hostClaim(state)]
+    return [storeWork(state, store), exclusive(resource.volume(store, volume)), ...hostClaim(state)]
   },
   check({ volume: id }, state) {
     const { store, volume } = splitVolume(id)

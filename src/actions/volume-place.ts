@@ -5,7 +5,9 @@ import type { Host } from '../host/host.ts'
 import type { FleetState } from '../inventory/fleet-state.ts'
 import type { StoreFacts, VmFacts } from '../inventory/facts.ts'
 import { quote } from '../model/name.ts'
+import { resource } from '../model/resource.ts'
 import type { ObservedVolume } from '../model/storage.ts'
+import type { Claim } from '../queue/task.ts'
 import { impossible, type ActionContext, type Verdict } from './action.ts'
 import { refuseUsedVolume, VolumeInUse } from './volume-use.ts'
 
@@ -44,9 +46,22 @@ const hostsWith = (store: StoreFacts | undefined): string[] =>
     .filter((host) => poolOn(store, host) !== undefined)
     .toSorted()
 
-/** A host that can work on the store now: up, with an active pool. */
-export function workingHost(state: FleetState, store: string): string | undefined {
-  const hosts = hostsWith(state.store(store))
+/** Hosts with active pools on all of the stores. */
+const hostsWithAll = (state: FleetState, stores: readonly string[]): string[] =>
+  stores
+    .map((store) => hostsWith(state.store(store)))
+    .reduce((all, hosts) => all.filter((host) => hosts.includes(host)))
+
+/** What making, growing and deleting volumes claims of their store: volume groups that several hosts see have one writer at a time. */
+export function storeWork(state: FleetState, store: string): Claim {
+  const facts = state.store(store)
+  const alone = facts?.type === 'logical' && facts.shared
+  return { resource: resource.store(store), mode: alone ? 'exclusive' : 'shared' }
+}
+
+/** A host that can work on the stores now: up, with an active pool on each. */
+export function workingHost(state: FleetState, ...stores: [string, ...string[]]): string | undefined {
+  const hosts = hostsWithAll(state, stores)
   return hosts.find((host) => state.host(host)?.connection === 'up') ?? hosts[0]
 }
 
@@ -102,9 +117,9 @@ export async function refuseOverlaid(host: Host, pool: string, volume: ObservedV
     )
 }
 
-/** The host to work on a store through: the bound one, or another that has it. @throws HostError when there is none */
-export function handleOn(ctx: ActionContext, store: string): { host: Host; pool: string } {
-  const hosts = hostsWith(ctx.state.store(store))
+/** The host to work on a store through, that has `also` as well: the bound one, or another. @throws HostError when there is none */
+export function handleOn(ctx: ActionContext, store: string, ...also: string[]): { host: Host; pool: string } {
+  const hosts = hostsWithAll(ctx.state, [store, ...also])
   const host = ctx.boundHost !== null && hosts.includes(ctx.boundHost) ? ctx.boundHost : hosts[0]
   if (host === undefined)
     throw new HostError('bad_input', ctx.boundHost ?? '', `store ${quote(store)} has no active pool on any host`)

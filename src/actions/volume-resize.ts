@@ -17,8 +17,8 @@ import { attempt, type Step } from './attempt.ts'
 import { ownError } from './error.ts'
 import { splitVolume, VolumeRef } from './refs.ts'
 import { volumeSizeMiB } from './vm-create-args.ts'
-import { exclusive, hostClaim, shared } from './vm-place.ts'
-import { findVolume, handleOn, refuseOverlaid, refuseStore, tellPools, workingHost } from './volume-place.ts'
+import { exclusive, hostClaim } from './vm-place.ts'
+import { findVolume, handleOn, refuseOverlaid, refuseStore, storeWork, tellPools, workingHost } from './volume-place.ts'
 import { readHostsOf, refuseUsedVolume, VolumeInUse } from './volume-use.ts'
 
 const mebibyte = 1024 * 1024
@@ -39,7 +39,7 @@ export const volumeResize = action({
   claims({ volume: id }, state) {
     const { store, volume } = splitVolume(id)
     readHostsOf(state, store)
-    return [shared(resource.store(store)), exclusive(resource.volume(store, volume)), ...hostClaim(state)]
+    return [storeWork(state, store), exclusive(resource.volume(store, volume)), ...hostClaim(state)]
   },
   check(given, state) {
     const { store, volume } = splitVolume(given.volume)

@@ -15,6 +15,7 @@ const made: Record<string, readonly string[]> = {
   'pool.stop': ['host'],
   'pool.refresh': ['host'],
   'pool.delete': ['host'],
+  'volume.clone': ['store', 'name'],
   'volume.create': ['store', 'name'],
   'store.share': ['pools']
 }

@@ -197,10 +197,13 @@ const volumes: OperandSpec = {
 
 function inStore(args: Record<string, unknown>): Record<string, unknown> {
   const { volume, ...rest } = args
-  const text = String(volume)
+  return { ...rest, ...placeOf(String(volume)) }
+}
+
+function placeOf(text: string): { store: string; name: string } {
   const at = text.lastIndexOf('/')
   if (at < 0) throw usage(`volume ${JSON.stringify(text)} does not say in which store`, `write STORE/${text}`)
-  return { ...rest, store: text.slice(0, at), name: text.slice(at + 1) }
+  return { store: text.slice(0, at), name: text.slice(at + 1) }
 }
 
 export const volume: NounSpec = {
@@ -230,6 +233,28 @@ export const volume: NounSpec = {
         }
       ],
       finish: inStore
+    },
+    {
+      verb: 'clone',
+      aliases: ['copy', 'cp'],
+      summary: 'Copy a volume, within its store or to another one of the same host',
+      action: 'volume.clone',
+      operands: [
+        { name: 'volume', help: 'the volume to copy: STORE/NAME', kind: 'text', arg: 'volume', names: 'volume' },
+        { name: 'copy', help: 'the new volume: STORE/NAME', kind: 'text' }
+      ],
+      options: [
+        { flags: '--size <size>', help: 'larger than the original, e.g. 20GiB', kind: 'mib', arg: 'sizeMiB' },
+        {
+          flags: '--format <format>',
+          help: 'qcow2 or raw; default: as the original',
+          kind: 'text',
+          arg: 'format',
+          choices: ['qcow2', 'raw']
+        }
+      ],
+      finish: (args, { operands }) => ({ ...args, ...placeOf(operands['copy']?.[0] ?? '') }),
+      more: 'Example: taskomatic volume clone nfs1/debian.qcow2 nfs1/web1.qcow2'
     },
     {
       verb: 'resize',
