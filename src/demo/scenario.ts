@@ -8,6 +8,14 @@ export type DemoHost = { name: string; uri: string }
 /** Where the shared store appears on every simulated host, and its name. */
 export const sharedStore = { name: 'nfs1', path: '/srv/nfs1', pool: 'data' } as const
 
+const MEMORY_MIB = 512
+/** What one VM takes of a host: its memory, 5 % and 256 MiB more. */
+export const needMiB = Math.ceil(MEMORY_MIB * 1.05) + 256
+
+/** The demo's own VMs are called so: others are a visitor's, and left alone. */
+const vmName = (index: number): string => `demo${index + 1}`
+export const isDemoVm = (name: string): boolean => /^demo\d+$/.test(name)
+
 type PlannedTask = { key?: string; action: string; args: Record<string, unknown>; after?: string[] }
 
 /** Adds the hosts and makes one store of a pool on each. */
@@ -23,34 +31,55 @@ export async function prepareFleet(client: Client, hosts: readonly DemoHost[]): 
     'make pools',
     hosts.map((host) => ({ action: 'pool.create', args: { host: host.name, pool, target: path } }))
   )
-  await run(client, 'share the store', [
-    { action: 'store.share', args: { store: name, pools: hosts.map((host) => ({ host: host.name, pool })) } }
-  ])
+  // One pool alone is no shared store.
+  if (hosts.length > 1)
+    await run(client, 'share the store', [
+      { action: 'store.share', args: { store: name, pools: hosts.map((host) => ({ host: host.name, pool })) } }
+    ])
 }
 
-/** Creates VMs, starts, migrates, stops and deletes them, everything submitted at once: the queue finds the order. */
-export async function runScenario(client: Client, hosts: readonly DemoHost[], vms = 4): Promise<void> {
-  const names = Array.from({ length: vms }, (_, index) => `demo${index + 1}`)
-  const hostAt = (index: number): string => hosts[index % hosts.length]?.name ?? ''
-  const disks = [{ store: sharedStore.name, sizeMiB: 1024 }]
-  await run(client, 'a life of four VMs', [
-    ...names.map((name, index) => ({
-      action: 'vm.create',
-      args: { name, memoryMiB: 512, vcpus: 1, host: hostAt(index), disks }
-    })),
-    ...names.map((vm) => ({ action: 'vm.start', args: { vm } })),
-    ...names.map((vm, index) => ({ action: 'vm.migrate', args: { vm, to: hostAt(index + 1) } })),
-    ...names.map((vm) => ({ action: 'vm.stop', args: { vm } })),
-    ...names.map((vm) => ({ action: 'vm.delete', args: { vm, volumes: true } }))
-  ])
+/** Creates VMs, spread evenly over the hosts, and starts them: one plan, in which the queue finds the order. */
+export async function startAll(
+  client: Client,
+  hosts: readonly DemoHost[],
+  vms: number,
+  signal?: AbortSignal
+): Promise<void> {
+  const names = Array.from({ length: vms }, (_, index) => vmName(index))
+  const store = hosts.length > 1 ? sharedStore.name : `${hosts[0]?.name}/${sharedStore.pool}`
+  await run(
+    client,
+    'make VMs and start them',
+    [
+      ...names.map((name, index) => ({
+        action: 'vm.create',
+        args: {
+          name,
+          memoryMiB: MEMORY_MIB,
+          vcpus: 1,
+          host: hosts[index % hosts.length]?.name,
+          disks: [{ store, sizeMiB: 1024 }]
+        }
+      })),
+      ...names.map((vm) => ({ action: 'vm.start', args: { vm } }))
+    ],
+    signal
+  )
+}
+
+async function submit(client: Client, name: string, tasks: PlannedTask[], signal?: AbortSignal): Promise<Submitted> {
+  return client.post<Submitted>('/plans', { name, onFailure: 'stop', tasks }, signal ? { signal } : {})
+}
+
+async function ended(client: Client, { plan }: Submitted, signal?: AbortSignal): Promise<void> {
+  let view: PlanView
+  do view = await client.get<PlanView>(`/plans/${plan}`, { wait: 25 }, signal ? { signal } : {})
+  while (!view.ended)
 }
 
 /** Submits a plan and waits for its end; how its tasks ended is for taskCounts to say. */
-async function run(client: Client, name: string, tasks: PlannedTask[]): Promise<void> {
-  const { plan } = await client.post<Submitted>('/plans', { name, onFailure: 'stop', tasks })
-  let view: PlanView
-  do view = await client.get<PlanView>(`/plans/${plan}`, { wait: 25 })
-  while (!view.ended)
+async function run(client: Client, name: string, tasks: PlannedTask[], signal?: AbortSignal): Promise<void> {
+  await ended(client, await submit(client, name, tasks, signal), signal)
 }
 
 /** How many tasks stand in which state, over all there are. */

@@ -93,12 +93,16 @@ test('what it prints works, a second one is refused, and nothing is left of it',
 })
 
 test('--once --json runs the script and ends with one JSON object', { timeout: 180_000 }, async () => {
-  const demo = start(['--once', '--json'])
+  const demo = start(['--once', '--json', '--hosts', '3', '--vms', '9'])
   child = demo.process
   const [code] = (await once(demo.process, 'close')) as [number]
   const last = JSON.parse(demo.out().trim().split('\n').at(-1) ?? '') as { tasks: Record<string, number> }
   expect(last).toEqual({
-    tasks: { complete: 27, failed: 0, cancelled: 0 },
+    hosts: 3,
+    vms: 9,
+    tasks: { complete: 25, failed: 0, cancelled: 0 },
+    overCommitted: 0,
+    twoWriters: 0,
     guardPollFound: 0,
     durationMs: expect.any(Number)
   })
