@@ -179,10 +179,19 @@ async function remove(ctx: ActionContext, given: Args, step: Step): Promise<Outc
   const after = await host.vmDevices(given.vm)
   await ctx.observe.vm(host.name, given.vm)
   if (after && has(after, target)) return failed(stillThere(name, host.name, target))
-  return complete({ host: host.name, target, volume: given.volume ?? null, ...(await deleteItsVolume(ctx, given, step)) })
+  return complete({
+    host: host.name,
+    target,
+    volume: given.volume ?? null,
+    ...(await deleteItsVolume(ctx, given, step))
+  })
 }
 
-async function deleteItsVolume(ctx: ActionContext, given: Args, step: Step): Promise<{ deleted: boolean; kept?: string }> {
+async function deleteItsVolume(
+  ctx: ActionContext,
+  given: Args,
+  step: Step
+): Promise<{ deleted: boolean; kept?: string }> {
   if (!given.deleteVolume || given.volume === undefined) return { deleted: false }
   step(`delete volume ${given.volume}`)
   const { store, volume } = splitVolume(given.volume)

@@ -2,7 +2,9 @@
 import { expect, test } from 'vitest'
 import { vmCreate } from '../../src/actions/vm-create.ts'
 import { vmDiskAdd } from '../../src/actions/vm-disk-add.ts'
+import { vmDiskMove } from '../../src/actions/vm-disk-move.ts'
 import { vmDiskRemove } from '../../src/actions/vm-disk-remove.ts'
+import { vmDiskResize } from '../../src/actions/vm-disk-resize.ts'
 import { vmStart } from '../../src/actions/vm-start.ts'
 import { vmStop } from '../../src/actions/vm-stop.ts'
 import { volumeCreate } from '../../src/actions/volume-create.ts'
@@ -127,4 +129,88 @@ test('what cannot be plugged is refused with the way out', () =>
     ] as const
     for (const [of, args, code] of refusals) expect(errorIn(await stage.run(of, args))).toMatchObject({ code })
     expect(files(stage)).toEqual(['/web1.qcow2', '/web2.qcow2'])
+  }))
+
+/** A second store, which all hosts have as pool `fast`. */
+async function withFast(stage: Stage): Promise<void> {
+  for (const name of stage.memory.hosts.keys()) {
+    await stage.hosts.host(name).definePool({ name: 'fast', type: 'dir', target: '/fast' })
+    stage.memory.shares.set(`${name}/fast`, 'fast')
+  }
+  await stage.relist()
+}
+const twoStores = {
+  sharedStores: [
+    { name: 'nfs', path: '/shared' },
+    { name: 'fast', path: '/fast' }
+  ]
+}
+const fast = (stage: Stage) => [...(stage.fleet.stores.get('fast')?.files.keys() ?? [])].toSorted()
+const sources = async (stage: Stage, uuid: string) => {
+  const both = await devices(stage, uuid)
+  const of = (place: 'running' | 'definition') => both?.[place]?.disks[0]?.source ?? null
+  return { running: of('running'), definition: of('definition') }
+}
+
+test('a running guest is told that its disk is larger; of one that is off the volume grows', () =>
+  withStage({}, async (stage) => {
+    const uuid = await running(stage)
+    const live = stage.task(vmDiskResize, { vm: uuid, disk: 'vda', sizeMiB: 32 })
+    expect((await live.run()).outcome).toMatchObject({ outcome: 'complete', result: { capacityBytes: 32 * 1024 ** 2 } })
+    expect((await live.run()).outcome.outcome).toBe('complete')
+    expect(stage.fleet.journal.entries({ kind: 'volume_resized' })).toHaveLength(1)
+    expect(errorIn(await stage.run(vmDiskResize, { vm: uuid, disk: 'vda', sizeMiB: 16 }))).toMatchObject({
+      code: 'cannot_shrink',
+      message: expect.stringContaining('32 MiB')
+    })
+    await stage.done(vmStop, { vm: uuid, force: true, timeoutSeconds: 0 })
+    await stage.done(vmDiskResize, { vm: uuid, disk: 'nfs1/web1.qcow2', sizeMiB: 64 })
+    expect(stage.memory.facts('volume/nfs1/web1.qcow2')).toMatchObject({ capacityBytes: 64 * 1024 ** 2 })
+  }))
+
+test('a disk moves to another store while its VM runs, and its old volume goes if asked', () =>
+  withStage(twoStores, async (stage) => {
+    await withFast(stage)
+    const uuid = await running(stage)
+    const move = stage.task(vmDiskMove, { vm: uuid, disk: 'vda', store: 'fast', deleteSource: true })
+    expect(await move.probe()).toMatchObject({ happened: 'no' })
+    const ran = await move.run()
+    expect(ran.outcome).toEqual({
+      outcome: 'complete',
+      result: { host: 'h1', target: 'vda', from: 'nfs1/web1.qcow2', to: 'fast/web1.qcow2', deleted: true }
+    })
+    expect(await sources(stage, uuid)).toEqual({ running: '/fast/web1.qcow2', definition: '/fast/web1.qcow2' })
+    expect([files(stage), fast(stage)]).toEqual([[], ['/web1.qcow2']])
+    expect(ran.progress.at(-1)).toEqual({ done: 8 * 1024 ** 2, total: 8 * 1024 ** 2 })
+    expect(await move.probe()).toMatchObject({ happened: 'yes' })
+    expect(stage.memory.facts('volume/fast/web1.qcow2')).toMatchObject({ usedBy: [uuid] })
+  }))
+
+test('a disk of a VM that is off moves, into another format, and its old volume stays', () =>
+  withStage(twoStores, async (stage) => {
+    await withFast(stage)
+    const uuid = await made(stage, 'web1')
+    const move = stage.task(vmDiskMove, { vm: uuid, disk: 'vda', store: 'fast', name: 'web1.raw', format: 'raw' })
+    const first = await move.run()
+    expect(first.outcome).toMatchObject({ outcome: 'complete', result: { to: 'fast/web1.raw', deleted: false } })
+    expect((await move.run()).outcome).toEqual(first.outcome)
+    expect((await devices(stage, uuid))?.definition?.disks).toMatchObject([{ source: '/fast/web1.raw', format: 'raw' }])
+    expect([files(stage), fast(stage)]).toEqual([['/web1.qcow2'], ['/web1.raw']])
+    await stage.done(vmStart, { vm: uuid })
+  }))
+
+test('a move that is cancelled leaves the disk where it is, and nothing of the copy', () =>
+  withStage({ ...twoStores, copyMsPerGiB: 100_000_000 }, async (stage) => {
+    await withFast(stage)
+    const uuid = await running(stage)
+    const move = stage.task(vmDiskMove, { vm: uuid, disk: 'vda', store: 'fast' })
+    const ran = move.run()
+    await stage.hosts
+      .host('h1')
+      .untilVm(uuid, () => domain(stage, uuid).blockJobs.size > 0, { timeoutMs: 5000, pollMs: 10 })
+    move.cancel()
+    expect((await ran).outcome).toMatchObject({ outcome: 'cancelled', error: { code: 'cancelled' } })
+    expect(await sources(stage, uuid)).toEqual({ running: '/shared/web1.qcow2', definition: '/shared/web1.qcow2' })
+    expect([files(stage), fast(stage)]).toEqual([['/web1.qcow2'], []])
+    expect(domain(stage, uuid).blockJobs.size).toBe(0)
   }))

@@ -24,7 +24,9 @@ const takenApart: Record<string, readonly string[]> = { 'volume.create': ['volum
 const withoutWords: Record<string, readonly string[]> = {
   'vm.create': ['uuid'],
   'pool.create': ['type', 'autostart'],
-  'vm.disk.remove': ['volume']
+  'vm.disk.remove': ['volume'],
+  'vm.disk.resize': ['volume'],
+  'vm.disk.move': ['volume']
 }
 
 const argsOf = (command: ActionCommand): string[] => {

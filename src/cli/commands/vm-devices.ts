@@ -70,5 +70,35 @@ export const deviceCommands: readonly CommandSpec[] = [
       grace
     ],
     more: 'A running guest has to let go of the disk. One that does not keeps it, and the task fails and says so.'
+  },
+  {
+    verb: 'disk resize',
+    summary: "Make a VM's disk larger, also while it runs",
+    action: 'vm.disk.resize',
+    operands: [vm, disk, { name: 'size', help: 'new size, e.g. 20GiB', kind: 'mib', arg: 'sizeMiB' }]
+  },
+  {
+    verb: 'disk move',
+    summary: "Move a VM's disk to another store, also while it runs",
+    action: 'vm.disk.move',
+    operands: [vm, disk],
+    options: [
+      { flags: '--to <store>', help: 'where to', kind: 'text', arg: 'store', names: 'store', required: true },
+      { flags: '--name <name>', help: 'of the new volume; default as it is named now', kind: 'text', arg: 'name' },
+      {
+        flags: '--format <format>',
+        help: 'qcow2 or raw; default as it is',
+        kind: 'text',
+        arg: 'format',
+        choices: ['qcow2', 'raw']
+      },
+      {
+        flags: '--delete-source',
+        help: 'delete the old volume once the VM has the new one',
+        kind: 'flag',
+        arg: 'deleteSource'
+      }
+    ],
+    more: 'The VM keeps its old volume until the new one is whole. `taskomatic task cancel` stops the copying.'
   }
 ]
