@@ -112,9 +112,9 @@ $$;
 
 ALTER FUNCTION inventory.begin_maintenance(p_host text) OWNER TO taskomatic_owner;
 
--- Name: candidates(text, uuid, bigint, bigint, text[], text[]); Type: FUNCTION; Schema: inventory
+-- Name: candidates(text[], uuid, bigint, bigint, text[], text[], text, boolean); Type: FUNCTION; Schema: inventory
 
-CREATE FUNCTION inventory.candidates(p_only text, p_vm uuid, p_task bigint, p_memory_mib bigint, p_stores text[], p_networks text[]) RETURNS TABLE(host text, connection inventory.connection, cordon_reason text, cpus integer, total_mib bigint, free_mib bigint, expected_free_mib bigint, need_mib bigint, lacks_stores text[], lacks_networks text[])
+CREATE FUNCTION inventory.candidates(p_only text[], p_vm uuid, p_task bigint, p_memory_mib bigint, p_stores text[], p_networks text[], p_group text, p_resting boolean) RETURNS TABLE(host text, connection inventory.connection, cordon_reason text, cpus integer, arch text, peer_uri text, total_mib bigint, free_mib bigint, expected_free_mib bigint, need_mib bigint, is_there boolean, lacks_stores text[], lacks_networks text[], apart_from text)
     LANGUAGE plpgsql STABLE
     SET plan_cache_mode TO 'force_generic_plan'
     AS $$
@@ -127,25 +127,27 @@ begin
   ), promised as (
     select r.host, sum(r.memory_mib)::bigint as mib
     from inventory.reservation r
-    where r.task <> p_task and r.vm <> p_vm and (p_only is null or r.host = p_only)
+    where r.task <> p_task and r.vm <> p_vm and (p_only is null or r.host = any (p_only))
       and not exists (
         select from inventory.whereabouts w where w.vm = r.vm and w.host = r.host and w.state = 'active'
       )
     group by r.host
   )
   select
-    h.name, h.connection, h.cordon_reason, h.cpus, h.memory_mib,
+    h.name, h.connection, h.cordon_reason, h.cpus, h.arch, h.peer_uri, h.memory_mib,
     f.free,
     f.free - coalesce(l.resting_mib, 0) + case own.state when 'defined' then own.mib else 0 end as expected,
     inventory.need_mib(p_memory_mib),
-    array(
+    coalesce(own.state = 'active', false),
+    case when p_stores = '{}' then '{}'::text[] else array(
       select s from unnest(p_stores) s
       where not exists (select from inventory.pool p where p.host = h.name and p.store = s and p.active)
-    ),
-    array(
+    ) end,
+    case when p_networks = '{}' then '{}'::text[] else array(
       select n from unnest(p_networks) n
       where not exists (select from inventory.network k where k.host = h.name and k.name = n and k.active)
-    )
+    ) end,
+    case when p_group is not null then inventory.kept_apart(p_vm, h.name, p_group, p_resting) end
   from inventory.host h
   left join inventory.host_load l on l.host = h.name
   left join promised on promised.host = h.name
@@ -154,12 +156,12 @@ begin
     select inventory.usable_mib(coalesce(h.memory_mib, 0)) - coalesce(l.active_mib, 0) - coalesce(promised.mib, 0)
       + case own.state when 'active' then own.mib else 0 end as free
   ) f
-  where p_only is null or h.name = p_only
+  where p_only is null or h.name = any (p_only)
   order by expected desc, h.name;
 end;
 $$;
 
-ALTER FUNCTION inventory.candidates(p_only text, p_vm uuid, p_task bigint, p_memory_mib bigint, p_stores text[], p_networks text[]) OWNER TO taskomatic_owner;
+ALTER FUNCTION inventory.candidates(p_only text[], p_vm uuid, p_task bigint, p_memory_mib bigint, p_stores text[], p_networks text[], p_group text, p_resting boolean) OWNER TO taskomatic_owner;
 
 -- Name: confirm_off(text, text, text); Type: FUNCTION; Schema: inventory
 
@@ -294,6 +296,37 @@ CREATE FUNCTION inventory.in_maintenance(p_host text) RETURNS boolean
     RETURN ((EXISTS (SELECT FROM inventory.host h WHERE ((h.name = in_maintenance.p_host) AND (h.maintenance_since IS NOT NULL)))) AND (NOT (EXISTS (SELECT FROM inventory.whereabouts w WHERE ((w.host = in_maintenance.p_host) AND (w.state = ANY (ARRAY['active'::inventory.presence, 'unknown'::inventory.presence])))))) AND (NOT (EXISTS (SELECT FROM inventory.reservation r WHERE (r.host = in_maintenance.p_host)))));
 
 ALTER FUNCTION inventory.in_maintenance(p_host text) OWNER TO taskomatic_owner;
+
+-- Name: vm; Type: TABLE; Schema: inventory
+
+CREATE TABLE inventory.vm (
+    uuid uuid NOT NULL,
+    name text NOT NULL,
+    home text,
+    active_on text,
+    gone_at timestamp with time zone,
+    first_seen_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+ALTER TABLE inventory.vm OWNER TO taskomatic_owner;
+
+-- Name: vm_label; Type: TABLE; Schema: inventory
+
+CREATE TABLE inventory.vm_label (
+    vm uuid NOT NULL,
+    key text NOT NULL,
+    value text NOT NULL
+);
+
+ALTER TABLE inventory.vm_label OWNER TO taskomatic_owner;
+
+-- Name: kept_apart(uuid, text, text, boolean); Type: FUNCTION; Schema: inventory
+
+CREATE FUNCTION inventory.kept_apart(p_vm uuid, p_host text, p_group text, p_resting boolean) RETURNS text
+    LANGUAGE sql STABLE
+    RETURN (SELECT COALESCE(v.name, (w.vm)::text) AS "coalesce" FROM ((inventory.vm_label l JOIN (SELECT a.vm, a.host FROM inventory.whereabouts a WHERE ((a.host = kept_apart.p_host) AND ((a.state = ANY (ARRAY['active'::inventory.presence, 'unknown'::inventory.presence])) OR (kept_apart.p_resting AND (a.state = 'defined'::inventory.presence)))) UNION ALL SELECT r.vm, r.host FROM inventory.reservation r WHERE (r.host = kept_apart.p_host)) w ON ((w.vm = l.vm))) LEFT JOIN inventory.vm v ON ((v.uuid = w.vm))) WHERE ((l.key = 'anti-affinity'::text) AND (l.value = kept_apart.p_group) AND (l.vm <> kept_apart.p_vm)) ORDER BY COALESCE(v.name, (w.vm)::text) LIMIT 1);
+
+ALTER FUNCTION inventory.kept_apart(p_vm uuid, p_host text, p_group text, p_resting boolean) OWNER TO taskomatic_owner;
 
 -- Name: leave_behind(uuid, text); Type: FUNCTION; Schema: inventory
 
@@ -904,6 +937,8 @@ begin
     return;
   end if;
 
+  -- What was decided holds for an attempt that starts: this one promises nothing of the next.
+  update queue.bound b set bound = b.bound || '{"tentative": true}' where b.task = p_task;
   -- Not free. A started leaf waits for nothing; a parent may wait, through its children, for us.
   if exists (select from queue.family f where f.parent = any (blockers) and f.open > 0) then
     perform pg_advisory_xact_lock(7243004); -- two that check at once would not see each other
@@ -1045,19 +1080,19 @@ CREATE FUNCTION queue.children_of(p_parent bigint) RETURNS jsonb
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-  select jsonb_agg(jsonb_build_object('id', c.id, 'index', c.index, 'action', c.action, 'title', c.title, 'state', c.outcome,
-    'result', c.result, 'error', c.error) order by c.id)
+  select jsonb_agg(jsonb_build_object('id', c.id, 'index', c.index, 'action', c.action, 'title', c.title, 'args', c.args,
+    'state', c.outcome, 'result', c.result, 'error', c.error, 'undo', c.step) order by c.id)
   from (
-    select id, action, title, outcome, result, error, row_number() over (order by id) - 1 as index
-    from queue.task where parent = p_parent
+    select t.id, t.action, t.title, t.args, t.outcome, t.result, t.error, u.step, row_number() over (order by t.id) - 1 as index
+    from queue.task t left join queue.undo_step u on u.task = t.id where t.parent = p_parent
   ) c
 $$;
 
 ALTER FUNCTION queue.children_of(p_parent bigint) OWNER TO taskomatic_owner;
 
--- Name: closing_edges(bigint[]); Type: FUNCTION; Schema: queue
+-- Name: closing_edges(bigint[], integer[]); Type: FUNCTION; Schema: queue
 
-CREATE FUNCTION queue.closing_edges(p_leaving bigint[]) RETURNS TABLE(task bigint, prerequisite bigint)
+CREATE FUNCTION queue.closing_edges(p_leaving bigint[], p_resources integer[] DEFAULT NULL::integer[]) RETURNS TABLE(task bigint, prerequisite bigint)
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET jit TO 'off'
@@ -1073,6 +1108,7 @@ begin
       (select min(n.position) from queue.claim n
         where n.resource = c.resource and n.exclusive and not n.own and n.position > c.position and n.task <> all (p_leaving)) as next
     from queue.claim c where c.task = any (p_leaving) and not c.own and c.position is not null
+      and (p_resources is null or c.resource = any (p_resources))
   ), followers as (
     -- After an exclusive claim: the sharers up to the next exclusive one, and that.
     select f.resource, f.position, f.task, f.exclusive from gone g
@@ -1102,7 +1138,7 @@ begin
 end
 $$;
 
-ALTER FUNCTION queue.closing_edges(p_leaving bigint[]) OWNER TO taskomatic_owner;
+ALTER FUNCTION queue.closing_edges(p_leaving bigint[], p_resources integer[]) OWNER TO taskomatic_owner;
 
 -- Name: end_doomed(integer); Type: FUNCTION; Schema: queue
 
@@ -1806,6 +1842,23 @@ $$;
 
 ALTER FUNCTION queue.keep_bound(p_task bigint, p_attempt integer, p_bound jsonb, p_claims jsonb, p_at timestamp with time zone) OWNER TO taskomatic_owner;
 
+-- Name: keep_undo(bigint, integer, jsonb); Type: FUNCTION; Schema: queue
+
+CREATE FUNCTION queue.keep_undo(p_task bigint, p_attempt integer, p_step jsonb) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  insert into queue.undo_step (task, attempt, step, at)
+  select p_task, p_attempt, p_step, queue.now()
+  from queue.run r where r.task = p_task and r.attempt = p_attempt
+  on conflict (task) do nothing;
+  return found;
+end
+$$;
+
+ALTER FUNCTION queue.keep_undo(p_task bigint, p_attempt integer, p_step jsonb) OWNER TO taskomatic_owner;
+
 -- Name: lease_holds(bigint); Type: FUNCTION; Schema: queue
 
 CREATE FUNCTION queue.lease_holds(p_dispatcher bigint) RETURNS boolean
@@ -2453,6 +2506,191 @@ $$;
 
 ALTER FUNCTION queue.retry(p_task bigint, p_by text, p_with_dependants boolean) OWNER TO taskomatic_owner;
 
+-- Name: rewrite(jsonb, text); Type: FUNCTION; Schema: queue
+
+CREATE FUNCTION queue.rewrite(p_rewrites jsonb, p_by text) RETURNS TABLE(task bigint, answer text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_custom_plan'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+declare
+  t constant timestamptz := queue.now();
+  tasks bigint[];
+  n_task bigint[]; n_name text[]; n_exclusive boolean[];   -- claims that are new or have another mode
+  left_task bigint[]; left_resource integer[];             -- claims that are given up
+  e_task bigint[]; e_prerequisite bigint[];                -- edges that close what they leave
+  others bigint[];
+  still_open bigint[];
+  begun bigint[];
+  moved bigint[] := '{}';
+  done bigint[] := '{}';
+  one record;
+  mine record;
+  above bigint[];
+  started bigint[]; earlier bigint[]; later bigint[]; first bigint[];
+  reach bigint[];
+  made integer;
+begin
+  if jsonb_array_length(p_rewrites) > 10000 then
+    perform queue.refuse('too_many_tasks', 'at most 10,000 tasks are rewritten at once');
+  end if;
+  select array_agg(r.task order by r.task) into tasks from jsonb_to_recordset(p_rewrites) as r(task bigint);
+  if tasks is null then
+    return;
+  end if;
+  -- Neither bound nor expanded meanwhile: what claims what, and who has started, stays as it is.
+  perform pg_advisory_xact_lock(7243003);
+
+  with wanted as (
+    select r.task, c.resource as name, bool_or(c.mode = 'exclusive') as exclusive
+    from jsonb_to_recordset(p_rewrites) as r(task bigint, claims jsonb)
+    cross join lateral jsonb_to_recordset(r.claims) as c(resource text, mode text) group by r.task, c.resource
+  ), had as (
+    select c.task, r.name, c.exclusive from queue.claim c join queue.resource r on r.id = c.resource where c.task = any (tasks)
+  )
+  select array_agg(w.task), array_agg(w.name), array_agg(w.exclusive) into n_task, n_name, n_exclusive
+  from wanted w where not exists (
+    select from had h where h.task = w.task and h.name = w.name collate "C" and h.exclusive = w.exclusive);
+  select array_agg(c.task), array_agg(c.resource) into left_task, left_resource
+  from queue.claim c join queue.resource r on r.id = c.resource
+  where c.task = any (tasks) and not exists (
+    select from jsonb_to_recordset(p_rewrites) as w(task bigint, claims jsonb)
+    cross join lateral jsonb_to_recordset(w.claims) as k(resource text, mode text)
+    where w.task = c.task and k.resource = r.name collate "C"
+    group by w.task having bool_or(k.mode = 'exclusive') = c.exclusive);
+  if exists (
+    select from unnest(n_name) as w(name) where not exists (select from queue.resource r where r.name = w.name collate "C")) then
+    perform queue.refuse('resource_missing', 'a resource of a rewritten task is not known yet');
+  end if;
+  -- As if exclusive: others are put behind, whatever their mode.
+  perform from queue.resource r
+    where r.id = any (left_resource) or r.name = any (n_name collate "C") order by r.name for update;
+
+  if left_task is not null then
+    -- Line by line: who leaves one may stay in another.
+    select array_agg(e.task), array_agg(e.prerequisite) into e_task, e_prerequisite
+    from (
+      select resource, array_agg(task) as leaving from unnest(left_task, left_resource) as l(task, resource) group by resource
+    ) l
+    cross join lateral queue.closing_edges(l.leaving, array[l.resource]) e;
+  end if;
+  select array_agg(distinct k.task) into others
+  from unnest(n_task, n_name, n_exclusive) as c(task, name, exclusive)
+  join queue.resource r on r.name = c.name collate "C"
+  join queue.claim k on k.resource = r.id and k.task <> c.task and (k.exclusive or c.exclusive) and k.position is not null;
+  still_open := queue.lock_tasks(tasks, others || e_prerequisite);
+
+  perform from queue.wait w
+    where w.task = any (tasks || others || e_task)
+      or w.task in (select p.task from queue.prerequisite p where p.prerequisite = any (tasks)) order by w.task for update;
+  moved := queue.make_wait(array(select o from unnest(tasks || others) as o where o = any (still_open)));
+  select coalesce(array_agg(r.task), '{}') into begun from queue.run r where r.task = any (others);
+  select begun || coalesce(array_agg(w.task), '{}') into begun
+    from queue.wait w where w.task = any (others) and w.started and w.task <> all (tasks);
+
+  for one in
+    select r.*, coalesce(x.path, array[w.position]) as path, w.position, w.attempts as had, x.outcome, w.task as waits
+    from jsonb_to_recordset(p_rewrites) as r(
+      task bigint, attempts integer, title text, args jsonb, claims jsonb, effects jsonb, limits jsonb, message text, data jsonb)
+    left join queue.task x on x.id = r.task
+    left join queue.wait w on w.task = r.task
+    order by coalesce(x.path, array[w.position]), r.task
+  loop
+    task := one.task;
+    if one.task <> all (still_open) then
+      answer := 'ended';
+      return next;
+      continue;
+    end if;
+    if one.waits is null or one.had <> one.attempts
+      or exists (select from queue.family f where f.parent = one.task)
+      or exists (select from queue.cancel_request c where c.task = one.task) then
+      answer := 'begun';
+      return next;
+      continue;
+    end if;
+
+    above := queue.ancestors(one.task);
+    started := null; earlier := null; later := null; first := null;
+    if one.position is not null then
+      select array_agg(o.task) filter (where o.task = any (begun)),
+        array_agg(o.task) filter (where o.task <> all (begun) and o.path < one.path),
+        array_agg(o.task) filter (where o.task <> all (begun) and o.path > one.path)
+      into started, earlier, later
+      from (
+        select distinct k.task, coalesce(x.path, array[p.position]) as path
+        from unnest(n_task, n_name, n_exclusive) as c(task, name, exclusive)
+        join queue.resource r on r.name = c.name collate "C"
+        join queue.claim k on k.resource = r.id and (k.exclusive or c.exclusive)
+        join queue.place p on p.task = k.task
+        join queue.task x on x.id = k.task
+        where c.task = one.task and k.task <> all (above) and k.position is not null and k.task = any (still_open)
+      ) o;
+      reach := case when started is null then '{}' else queue.reached_from(started) end;
+      if one.task = any (reach) then
+        answer := 'circle';
+        return next;
+        continue;
+      end if;
+      -- Those of the earlier ones that wait for it already come after it.
+      select array_agg(e) filter (where one.task = any (queue.reached_from(array[e]))),
+        array_agg(e) filter (where one.task <> all (queue.reached_from(array[e])))
+      into first, earlier from unnest(earlier) as e;
+      reach := queue.reached_from(array[one.task] || started || earlier);
+      later := array(select l from unnest(later) as l where l <> all (reach));
+    end if;
+
+    delete from queue.claim c using unnest(left_task, left_resource) as l(task, resource)
+      where c.task = one.task and l.task = c.task and l.resource = c.resource;
+    insert into queue.claim (task, resource, position, exclusive, own)
+    select one.task, r.id, one.position, c.exclusive, one.position is not null
+    from unnest(n_task, n_name, n_exclusive) as c(task, name, exclusive)
+    join queue.resource r on r.name = c.name collate "C" where c.task = one.task;
+    delete from queue.effect e where e.task = one.task;
+    insert into queue.effect (task, ordinal, subject)
+    select one.task, f.ordinal - 1, f.effect ->> 'subject'
+    from jsonb_array_elements(one.effects) with ordinality as f(effect, ordinal);
+    perform queue.give_back(array[one.task]);
+    delete from queue.cost c where c.task = one.task;
+    insert into queue.cost (task, key, units, rank, position)
+    select one.task, l.key, sum(l.units), -w.priority, w.position
+    from jsonb_to_recordset(one.limits) as l(key text, units integer) join queue.wait w on w.task = one.task
+    group by l.key, w.priority, w.position;
+    update queue.task x set title = one.title, args = one.args, claims = one.claims, effects = one.effects,
+      limits = case when jsonb_array_length(one.limits) > 0 then one.limits end
+      where x.id = one.task;
+    -- What it was bound to, and what it was parked for, was said of what it is no longer.
+    delete from queue.bound b where b.task = one.task;
+    with aside as (delete from queue.parked p where p.task = one.task returning p.task)
+    update queue.wait w set started = false, barred = w.barred - (select count(*) from aside),
+      limited = jsonb_array_length(one.limits) > 0
+      where w.task = one.task;
+
+    insert into queue.prerequisite (task, prerequisite, needs, derived)
+    select one.task, p, 'ended', true from unnest(started || earlier) as p on conflict do nothing;
+    insert into queue.prerequisite (task, prerequisite, needs, derived)
+    select l, one.task, 'ended', true from unnest(later || first) as l on conflict do nothing;
+    perform queue.note(one.task, one.message, one.data);
+    done := done || one.task;
+    answer := 'rewritten';
+    return next;
+  end loop;
+
+  perform queue.add_edges(e_task, e_prerequisite, still_open);
+  perform queue.recount(tasks || others || e_task);
+  -- The others as well: whoever granted units passed over those whose rows we hold.
+  made := queue.make_ready(tasks || others || e_task);
+  perform queue.tell(p_changed => done || moved);
+  if made > 0 then
+    perform queue.wake();
+  end if;
+end
+$$;
+
+ALTER FUNCTION queue.rewrite(p_rewrites jsonb, p_by text) OWNER TO taskomatic_owner;
+
 -- Name: room(text); Type: FUNCTION; Schema: queue
 
 CREATE FUNCTION queue.room(p_key text) RETURNS integer
@@ -2505,6 +2743,22 @@ CREATE FUNCTION queue.set_progress(p_task bigint, p_attempt integer, p_progress 
 $$;
 
 ALTER FUNCTION queue.set_progress(p_task bigint, p_attempt integer, p_progress jsonb) OWNER TO taskomatic_owner;
+
+-- Name: set_undo_states(bigint[], queue.undo_state[]); Type: FUNCTION; Schema: queue
+
+CREATE FUNCTION queue.set_undo_states(p_tasks bigint[], p_states queue.undo_state[]) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  perform from queue.task where id = any (p_tasks) order by id for update;
+  update queue.task t set undo_state = u.state
+    from unnest(p_tasks, p_states) as u(task, state) where t.id = u.task and t.id = any (p_tasks) and t.outcome is not null;
+  perform queue.tell(p_changed => p_tasks);
+end
+$$;
+
+ALTER FUNCTION queue.set_undo_states(p_tasks bigint[], p_states queue.undo_state[]) OWNER TO taskomatic_owner;
 
 -- Name: settle(bigint, jsonb, integer); Type: FUNCTION; Schema: queue
 
@@ -3167,6 +3421,16 @@ CREATE TABLE inventory.disk (
 
 ALTER TABLE inventory.disk OWNER TO taskomatic_owner;
 
+-- Name: host_label; Type: TABLE; Schema: inventory
+
+CREATE TABLE inventory.host_label (
+    host text NOT NULL,
+    key text NOT NULL,
+    value text NOT NULL
+);
+
+ALTER TABLE inventory.host_label OWNER TO taskomatic_owner;
+
 -- Name: host_load; Type: TABLE; Schema: inventory
 
 CREATE TABLE inventory.host_load (
@@ -3188,6 +3452,19 @@ CREATE TABLE inventory.installation (
 );
 
 ALTER TABLE inventory.installation OWNER TO taskomatic_owner;
+
+-- Name: kept_snapshot; Type: TABLE; Schema: inventory
+
+CREATE TABLE inventory.kept_snapshot (
+    vm uuid NOT NULL,
+    name text NOT NULL,
+    host text NOT NULL,
+    is_current boolean NOT NULL,
+    sealed bytea NOT NULL,
+    kept_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+ALTER TABLE inventory.kept_snapshot OWNER TO taskomatic_owner;
 
 -- Name: network; Type: TABLE; Schema: inventory
 
@@ -3261,19 +3538,6 @@ CREATE TABLE inventory.store (
 );
 
 ALTER TABLE inventory.store OWNER TO taskomatic_owner;
-
--- Name: vm; Type: TABLE; Schema: inventory
-
-CREATE TABLE inventory.vm (
-    uuid uuid NOT NULL,
-    name text NOT NULL,
-    home text,
-    active_on text,
-    gone_at timestamp with time zone,
-    first_seen_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
-);
-
-ALTER TABLE inventory.vm OWNER TO taskomatic_owner;
 
 -- Name: volume; Type: TABLE; Schema: inventory
 
@@ -3970,6 +4234,17 @@ CREATE VIEW queue.task_state AS
 
 ALTER TABLE queue.task_state OWNER TO taskomatic_owner;
 
+-- Name: undo_step; Type: TABLE; Schema: queue
+
+CREATE TABLE queue.undo_step (
+    task bigint NOT NULL,
+    attempt integer NOT NULL,
+    step jsonb NOT NULL,
+    at timestamp with time zone NOT NULL
+);
+
+ALTER TABLE queue.undo_step OWNER TO taskomatic_owner;
+
 -- Name: verdict; Type: TABLE; Schema: queue
 
 CREATE TABLE queue.verdict (
@@ -4028,6 +4303,11 @@ ALTER TABLE ONLY inventory.definition
 ALTER TABLE ONLY inventory.disk
     ADD CONSTRAINT disk_pkey PRIMARY KEY (vm, host, target);
 
+-- Name: host_label host_label_pkey; Type: CONSTRAINT; Schema: inventory
+
+ALTER TABLE ONLY inventory.host_label
+    ADD CONSTRAINT host_label_pkey PRIMARY KEY (host, key);
+
 -- Name: host_load host_load_pkey; Type: CONSTRAINT; Schema: inventory
 
 ALTER TABLE ONLY inventory.host_load
@@ -4052,6 +4332,11 @@ ALTER TABLE ONLY inventory.installation
 
 ALTER TABLE ONLY inventory.installation
     ADD CONSTRAINT installation_pkey PRIMARY KEY (instance);
+
+-- Name: kept_snapshot kept_snapshot_pkey; Type: CONSTRAINT; Schema: inventory
+
+ALTER TABLE ONLY inventory.kept_snapshot
+    ADD CONSTRAINT kept_snapshot_pkey PRIMARY KEY (vm, name);
 
 -- Name: network network_pkey; Type: CONSTRAINT; Schema: inventory
 
@@ -4082,6 +4367,11 @@ ALTER TABLE ONLY inventory.store
 
 ALTER TABLE ONLY inventory.store
     ADD CONSTRAINT store_source_key UNIQUE (source);
+
+-- Name: vm_label vm_label_pkey; Type: CONSTRAINT; Schema: inventory
+
+ALTER TABLE ONLY inventory.vm_label
+    ADD CONSTRAINT vm_label_pkey PRIMARY KEY (vm, key);
 
 -- Name: vm vm_pkey; Type: CONSTRAINT; Schema: inventory
 
@@ -4253,6 +4543,11 @@ ALTER TABLE ONLY queue.task_000001
 ALTER TABLE ONLY queue.task_000002
     ADD CONSTRAINT task_000002_pkey PRIMARY KEY (id);
 
+-- Name: undo_step undo_step_pkey; Type: CONSTRAINT; Schema: queue
+
+ALTER TABLE ONLY queue.undo_step
+    ADD CONSTRAINT undo_step_pkey PRIMARY KEY (task);
+
 -- Name: verdict verdict_pkey; Type: CONSTRAINT; Schema: queue
 
 ALTER TABLE ONLY queue.verdict
@@ -4266,6 +4561,10 @@ ALTER TABLE ONLY queue.wait
 -- Name: disk_source; Type: INDEX; Schema: inventory
 
 CREATE INDEX disk_source ON inventory.disk USING btree (source, host);
+
+-- Name: host_label_value; Type: INDEX; Schema: inventory
+
+CREATE INDEX host_label_value ON inventory.host_label USING btree (key, value);
 
 -- Name: pool_store; Type: INDEX; Schema: inventory
 
@@ -4282,6 +4581,10 @@ CREATE INDEX vm_gone ON inventory.vm USING btree (gone_at) WHERE (gone_at IS NOT
 -- Name: vm_home; Type: INDEX; Schema: inventory
 
 CREATE INDEX vm_home ON inventory.vm USING btree (home) WHERE (gone_at IS NULL);
+
+-- Name: vm_label_value; Type: INDEX; Schema: inventory
+
+CREATE INDEX vm_label_value ON inventory.vm_label USING btree (key, value);
 
 -- Name: vm_name; Type: INDEX; Schema: inventory
 
@@ -4454,6 +4757,11 @@ ALTER TABLE ONLY inventory.cleared
 ALTER TABLE ONLY inventory.disk
     ADD CONSTRAINT disk_host_fkey FOREIGN KEY (host) REFERENCES inventory.host(name) ON DELETE CASCADE;
 
+-- Name: host_label host_label_host_fkey; Type: FK CONSTRAINT; Schema: inventory
+
+ALTER TABLE ONLY inventory.host_label
+    ADD CONSTRAINT host_label_host_fkey FOREIGN KEY (host) REFERENCES inventory.host(name) ON DELETE CASCADE;
+
 -- Name: host_load host_load_host_fkey; Type: FK CONSTRAINT; Schema: inventory
 
 ALTER TABLE ONLY inventory.host_load
@@ -4489,6 +4797,11 @@ ALTER TABLE ONLY inventory.saved_image
 ALTER TABLE ONLY inventory.saved_image
     ADD CONSTRAINT saved_image_vm_fkey FOREIGN KEY (vm) REFERENCES inventory.vm(uuid) ON DELETE CASCADE;
 
+-- Name: vm_label vm_label_vm_fkey; Type: FK CONSTRAINT; Schema: inventory
+
+ALTER TABLE ONLY inventory.vm_label
+    ADD CONSTRAINT vm_label_vm_fkey FOREIGN KEY (vm) REFERENCES inventory.vm(uuid) ON DELETE CASCADE;
+
 -- Name: volume volume_host_pool_fkey; Type: FK CONSTRAINT; Schema: inventory
 
 ALTER TABLE ONLY inventory.volume
@@ -4512,10 +4825,10 @@ GRANT USAGE ON SCHEMA queue TO taskomatic_client;
 REVOKE ALL ON FUNCTION inventory.begin_maintenance(p_host text) FROM PUBLIC;
 GRANT ALL ON FUNCTION inventory.begin_maintenance(p_host text) TO taskomatic_client;
 
--- Name: FUNCTION candidates(p_only text, p_vm uuid, p_task bigint, p_memory_mib bigint, p_stores text[], p_networks text[]); Type: ACL; Schema: inventory
+-- Name: FUNCTION candidates(p_only text[], p_vm uuid, p_task bigint, p_memory_mib bigint, p_stores text[], p_networks text[], p_group text, p_resting boolean); Type: ACL; Schema: inventory
 
-REVOKE ALL ON FUNCTION inventory.candidates(p_only text, p_vm uuid, p_task bigint, p_memory_mib bigint, p_stores text[], p_networks text[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION inventory.candidates(p_only text, p_vm uuid, p_task bigint, p_memory_mib bigint, p_stores text[], p_networks text[]) TO taskomatic_client;
+REVOKE ALL ON FUNCTION inventory.candidates(p_only text[], p_vm uuid, p_task bigint, p_memory_mib bigint, p_stores text[], p_networks text[], p_group text, p_resting boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION inventory.candidates(p_only text[], p_vm uuid, p_task bigint, p_memory_mib bigint, p_stores text[], p_networks text[], p_group text, p_resting boolean) TO taskomatic_client;
 
 -- Name: FUNCTION confirm_off(p_host text, p_reason text, p_by text); Type: ACL; Schema: inventory
 
@@ -4542,6 +4855,19 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.whereabouts TO taskomatic_c
 
 REVOKE ALL ON FUNCTION inventory.in_maintenance(p_host text) FROM PUBLIC;
 GRANT ALL ON FUNCTION inventory.in_maintenance(p_host text) TO taskomatic_client;
+
+-- Name: TABLE vm; Type: ACL; Schema: inventory
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.vm TO taskomatic_client;
+
+-- Name: TABLE vm_label; Type: ACL; Schema: inventory
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.vm_label TO taskomatic_client;
+
+-- Name: FUNCTION kept_apart(p_vm uuid, p_host text, p_group text, p_resting boolean); Type: ACL; Schema: inventory
+
+REVOKE ALL ON FUNCTION inventory.kept_apart(p_vm uuid, p_host text, p_group text, p_resting boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION inventory.kept_apart(p_vm uuid, p_host text, p_group text, p_resting boolean) TO taskomatic_client;
 
 -- Name: FUNCTION leave_behind(p_vm uuid, p_host text); Type: ACL; Schema: inventory
 
@@ -4648,9 +4974,9 @@ REVOKE ALL ON FUNCTION queue.children_ended(p_parents bigint[], p_ended integer[
 
 REVOKE ALL ON FUNCTION queue.children_of(p_parent bigint) FROM PUBLIC;
 
--- Name: FUNCTION closing_edges(p_leaving bigint[]); Type: ACL; Schema: queue
+-- Name: FUNCTION closing_edges(p_leaving bigint[], p_resources integer[]); Type: ACL; Schema: queue
 
-REVOKE ALL ON FUNCTION queue.closing_edges(p_leaving bigint[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION queue.closing_edges(p_leaving bigint[], p_resources integer[]) FROM PUBLIC;
 
 -- Name: FUNCTION end_doomed(p_limit integer); Type: ACL; Schema: queue
 
@@ -4701,6 +5027,11 @@ GRANT ALL ON FUNCTION queue.hold(p_task bigint, p_reason text, p_by text) TO tas
 -- Name: FUNCTION keep_bound(p_task bigint, p_attempt integer, p_bound jsonb, p_claims jsonb, p_at timestamp with time zone); Type: ACL; Schema: queue
 
 REVOKE ALL ON FUNCTION queue.keep_bound(p_task bigint, p_attempt integer, p_bound jsonb, p_claims jsonb, p_at timestamp with time zone) FROM PUBLIC;
+
+-- Name: FUNCTION keep_undo(p_task bigint, p_attempt integer, p_step jsonb); Type: ACL; Schema: queue
+
+REVOKE ALL ON FUNCTION queue.keep_undo(p_task bigint, p_attempt integer, p_step jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION queue.keep_undo(p_task bigint, p_attempt integer, p_step jsonb) TO taskomatic_client;
 
 -- Name: FUNCTION lease_holds(p_dispatcher bigint); Type: ACL; Schema: queue
 
@@ -4815,6 +5146,11 @@ REVOKE ALL ON FUNCTION queue.resume_parents(p_parents bigint[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION queue.retry(p_task bigint, p_by text, p_with_dependants boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION queue.retry(p_task bigint, p_by text, p_with_dependants boolean) TO taskomatic_client;
 
+-- Name: FUNCTION rewrite(p_rewrites jsonb, p_by text); Type: ACL; Schema: queue
+
+REVOKE ALL ON FUNCTION queue.rewrite(p_rewrites jsonb, p_by text) FROM PUBLIC;
+GRANT ALL ON FUNCTION queue.rewrite(p_rewrites jsonb, p_by text) TO taskomatic_client;
+
 -- Name: FUNCTION room(p_key text); Type: ACL; Schema: queue
 
 REVOKE ALL ON FUNCTION queue.room(p_key text) FROM PUBLIC;
@@ -4828,6 +5164,11 @@ GRANT ALL ON FUNCTION queue.set_cap(p_key text, p_cap integer) TO taskomatic_cli
 
 REVOKE ALL ON FUNCTION queue.set_progress(p_task bigint, p_attempt integer, p_progress jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION queue.set_progress(p_task bigint, p_attempt integer, p_progress jsonb) TO taskomatic_client;
+
+-- Name: FUNCTION set_undo_states(p_tasks bigint[], p_states queue.undo_state[]); Type: ACL; Schema: queue
+
+REVOKE ALL ON FUNCTION queue.set_undo_states(p_tasks bigint[], p_states queue.undo_state[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION queue.set_undo_states(p_tasks bigint[], p_states queue.undo_state[]) TO taskomatic_client;
 
 -- Name: FUNCTION settle(p_dispatcher bigint, p_ends jsonb, p_take integer); Type: ACL; Schema: queue
 
@@ -4890,6 +5231,10 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.definition TO taskomatic_cl
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.disk TO taskomatic_client;
 
+-- Name: TABLE host_label; Type: ACL; Schema: inventory
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.host_label TO taskomatic_client;
+
 -- Name: TABLE host_load; Type: ACL; Schema: inventory
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.host_load TO taskomatic_client;
@@ -4897,6 +5242,10 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.host_load TO taskomatic_cli
 -- Name: TABLE installation; Type: ACL; Schema: inventory
 
 GRANT SELECT ON TABLE inventory.installation TO taskomatic_client;
+
+-- Name: TABLE kept_snapshot; Type: ACL; Schema: inventory
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.kept_snapshot TO taskomatic_client;
 
 -- Name: TABLE network; Type: ACL; Schema: inventory
 
@@ -4917,10 +5266,6 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.saved_image TO taskomatic_c
 -- Name: TABLE store; Type: ACL; Schema: inventory
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.store TO taskomatic_client;
-
--- Name: TABLE vm; Type: ACL; Schema: inventory
-
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.vm TO taskomatic_client;
 
 -- Name: TABLE volume; Type: ACL; Schema: inventory
 
@@ -5065,6 +5410,10 @@ GRANT SELECT ON TABLE queue.task_000002 TO taskomatic_client;
 -- Name: TABLE task_state; Type: ACL; Schema: queue
 
 GRANT SELECT ON TABLE queue.task_state TO taskomatic_client;
+
+-- Name: TABLE undo_step; Type: ACL; Schema: queue
+
+GRANT SELECT ON TABLE queue.undo_step TO taskomatic_client;
 
 -- Name: TABLE verdict; Type: ACL; Schema: queue
 

@@ -1,18 +1,14 @@
 // How a request becomes tasks: checked, resolved, asked of predicted state, and stored with its claims and prerequisites,
 // all or nothing. Nobody else writes tasks but a complex task that expands.
 import { DatabaseError } from '../db/error.ts'
-import type { Database, Sql, Tx } from '../db/open.ts'
-import type { JsonObject } from '../db/json.ts'
-import type { Overlay } from '../inventory/fleet-state.ts'
-import { loadFacts } from '../inventory/load.ts'
-import { quote } from '../model/name.ts'
+import type { Database, Tx } from '../db/open.ts'
 import { submittedBefore } from '../queue/replay.ts'
-import { ensureResources, lockResources, openEffects, submit } from '../queue/submit.ts'
+import { ensureResources, lockResources, submit } from '../queue/submit.ts'
 import type { Submitted } from '../queue/submit.ts'
 import type { Claim } from '../queue/task.ts'
 import type { Action } from './action.ts'
-import { checkArgs } from './check-args.ts'
-import { evaluatePlan, mergeClaims, type Asked, type Evaluated, type Evaluation, type Loaded } from './evaluate.ts'
+import { askedOf, evaluateLoaded, type Done } from './evaluate-loaded.ts'
+import { mergeClaims, type Asked, type Evaluated } from './evaluate.ts'
 import { overtake } from './overtake.ts'
 import { previewOf, type Preview } from './preview.ts'
 import { RequestError } from './request-error.ts'
@@ -35,10 +31,6 @@ export interface Submitter {
   preview(request: SubmissionRequest): Promise<Preview>
 }
 
-/** At most this many tasks a submission. */
-const maxTasks = 20_000
-// Facts lead to further facts (a VM to its disks, these to their stores); each round loads at least one more.
-const maxLoadRounds = 100
 // Claims may differ once they are locked, since the fleet moves; who loses five races in a row is told to try again.
 const maxLockRounds = 5
 
@@ -112,65 +104,6 @@ async function submitLocked(
   const wanted = claimsOf(tasks)
   if (!covered(wanted, claims)) return { stored: null, again: wanted, subjects: fresh.subjects }
   return { stored: await submit(tx, asSubmission(request, tasks)), tasks }
-}
-
-type Done = Extract<Evaluation, { missing: null }>
-
-/** Evaluates, loading what is missing, until nothing is. */
-async function evaluateLoaded(
-  sql: Sql,
-  asked: readonly Asked[],
-  known: ReadonlySet<string>
-): Promise<{ evaluation: Done; subjects: Set<string> }> {
-  const base = new Map<string, JsonObject | null>()
-  const overlays = new Map<string, Overlay[]>()
-  let wanted: ReadonlySet<string> = known
-  for (let round = 0; round < maxLoadRounds; round++) {
-    if (wanted.size > 0) await loadInto(sql, [...wanted], base, overlays)
-    const evaluation = evaluatePlan(asked, { base, overlays } satisfies Loaded)
-    if (evaluation.missing === null) return { evaluation, subjects: new Set(base.keys()) }
-    wanted = evaluation.missing
-  }
-  throw new Error(`facts led to further facts ${maxLoadRounds} times; last: ${[...wanted].slice(0, 5).join(', ')}`)
-}
-
-async function loadInto(
-  sql: Sql,
-  subjects: readonly string[],
-  base: Map<string, JsonObject | null>,
-  overlays: Map<string, Overlay[]>
-): Promise<void> {
-  for (const [subject, facts] of await loadFacts(sql, subjects)) base.set(subject, facts)
-  for (const effect of await openEffects(sql, subjects)) {
-    const list = overlays.get(effect.subject) ?? []
-    overlays.set(effect.subject, list)
-    list.push({ task: effect.task, title: effect.title, subject: effect.subject, facts: effect.facts })
-  }
-}
-
-function askedOf(request: SubmissionRequest, registry: ReadonlyMap<string, Action>): Asked[] {
-  if (request.tasks.length === 0 || request.tasks.length > maxTasks) {
-    throw new RequestError('bad_size', `a submission holds 1 to ${maxTasks} tasks, not ${request.tasks.length}`, {
-      pointer: '/tasks',
-      next: 'split it into several plans',
-      status: request.tasks.length === 0 ? 'bad_request' : 'too_large'
-    })
-  }
-  return request.tasks.map((task, index) => {
-    const action = registry.get(task.action)
-    if (!action) {
-      throw new RequestError('unknown_action', `there is no action ${quote(task.action)}`, {
-        pointer: `${pointerTo(request, index)}/action`,
-        next: `one of ${[...registry.keys()].join(', ')}`
-      })
-    }
-    try {
-      const args = checkArgs(action, task.args)
-      return { action, args: action.prepare ? (action.prepare(args) as JsonObject) : args }
-    } catch (error) {
-      throw error instanceof RequestError ? error.within(`${pointerTo(request, index)}/args`) : error
-    }
-  })
 }
 
 async function replayOf(database: Database, request: SubmissionRequest): Promise<SubmissionAnswer | undefined> {

@@ -72,9 +72,12 @@ export type EndedChild = {
   index: number
   action: string
   title: string
+  args: JsonObject
   state: EndState
   result: Json
   error: TaskError | null
+  /** How it would be undone, as it was written before it ran (undo.ts). */
+  undo: JsonObject | null
 }
 
 export type Settled = {

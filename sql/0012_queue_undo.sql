@@ -1,0 +1,44 @@
+-- How what a task does would be undone: written before it is done, so that whoever undoes it needs nobody's memory.
+
+create table queue.undo_step (
+  task bigint primary key,
+  attempt integer not null,
+  step jsonb not null,      -- as the submitting layer understands it
+  at timestamptz not null
+);
+grant select on queue.undo_step to taskomatic_client;
+
+-- The first attempt's word stays: later ones may see what it has changed.
+create function queue.keep_undo(p_task bigint, p_attempt integer, p_step jsonb) returns boolean
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  insert into queue.undo_step (task, attempt, step, at)
+  select p_task, p_attempt, p_step, queue.now()
+  from queue.run r where r.task = p_task and r.attempt = p_attempt
+  on conflict (task) do nothing;
+  return found;
+end
+$$;
+
+-- Of ended tasks, what became of their undoing.
+create function queue.set_undo_states(p_tasks bigint[], p_states queue.undo_state[]) returns void
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  perform from queue.task where id = any (p_tasks) order by id for update;
+  update queue.task t set undo_state = u.state
+    from unnest(p_tasks, p_states) as u(task, state) where t.id = u.task and t.id = any (p_tasks) and t.outcome is not null;
+  perform queue.tell(p_changed => p_tasks);
+end
+$$;
+
+create or replace function queue.children_of(p_parent bigint) returns jsonb
+  language sql stable set search_path = pg_catalog, pg_temp as $$
+  select jsonb_agg(jsonb_build_object('id', c.id, 'index', c.index, 'action', c.action, 'title', c.title, 'args', c.args,
+    'state', c.outcome, 'result', c.result, 'error', c.error, 'undo', c.step) order by c.id)
+  from (
+    select t.id, t.action, t.title, t.args, t.outcome, t.result, t.error, u.step, row_number() over (order by t.id) - 1 as index
+    from queue.task t left join queue.undo_step u on u.task = t.id where t.parent = p_parent
+  ) c
+$$;
+
+grant execute on function queue.keep_undo(bigint, integer, jsonb), queue.set_undo_states(bigint[], queue.undo_state[]) to taskomatic_client;
