@@ -1,44 +1,27 @@
-// Starts a VM where it is defined, always as a fresh boot: an old saved image over a newer disk is corruption.
-// It never starts while any host that may run it cannot be asked: two copies would write to one disk.
+// Starts a VM at home, or on another host, which is its home from then on. A saved image is restored only when it is recorded as newer
+// than the VM's last run anywhere: an old one over a newer disk is corruption.
 import { Type, type Static } from 'typebox'
+import type { VmFacts } from '../inventory/facts.ts'
+import type { FleetState } from '../inventory/fleet-state.ts'
 import { resource } from '../model/resource.ts'
-import type { ObservedVm } from '../model/vm.ts'
-import { isActive } from '../model/vm.ts'
-import {
-  action,
-  complete,
-  failed,
-  impossible,
-  nothingToDo,
-  possible,
-  type ActionContext,
-  type Outcome,
-  type Probe
-} from './action.ts'
-import { attempt, type Step } from './attempt.ts'
-import { ownError } from './error.ts'
-import { parkIfCordoned, refuseHost } from './host-refusal.ts'
+import { action, impossible, nothingToDo, possible, type Verdict } from './action.ts'
+import { attempt } from './attempt.ts'
+import { refuseHost } from './host-refusal.ts'
 import { limit, oneOf } from './limits.ts'
-import { VmRef } from './refs.ts'
-import {
-  activeSightings,
-  bindToVm,
-  evidenceOf,
-  lookEverywhere,
-  parkForSilent,
-  storageClaims,
-  vmClaims,
-  vmTitle
-} from './vm-place.ts'
+import { HostRef, VmRef } from './refs.ts'
+import { isClosed, neededDisks, needOf, tiedToHome, whyNotOn } from './vm-elsewhere.ts'
+import { bindToVm, shared, storageClaims, vmClaims, vmTitle } from './vm-place.ts'
 import { named, ownVm, refuseActiveElsewhere } from './vm-refusal.ts'
-
-const startMs = 60_000
-/** How a VM is seen while the host starts it: by an earlier attempt of this task, since the VM is claimed. */
-const arriving = 'starting up'
+import { arriving, probeStarted, startVm } from './vm-start-run.ts'
 
 const args = Type.Object(
   {
     vm: VmRef,
+    host: Type.Optional({
+      ...HostRef,
+      description:
+        'Start it there, which becomes its home; default: at home, or where there is room if its home is closed'
+    }),
     paused: Type.Optional(
       Type.Boolean({ description: 'Leave it paused at its first instruction; default false', default: false })
     ),
@@ -52,162 +35,131 @@ const args = Type.Object(
   { additionalProperties: false }
 )
 
-type Args = Static<typeof args>
+export type VmStartArgs = Static<typeof args>
 
 export const vmStart = action({
   name: 'vm.start',
-  summary: 'Start a VM',
+  summary: 'Start a VM, at home or on another host',
   args,
-  title: ({ vm }, state) => vmTitle('Start', vm, state),
-  claims: ({ vm }, state) => [...vmClaims(vm, state), ...storageClaims(state.vm(vm))],
-  limits({ vm }, state) {
-    const host = state.boundHost ?? state.vm(vm)?.home
-    return oneOf(host && limit.starts(host))
+  title: ({ vm, host }, state) => vmTitle('Start', vm, state) + (host === undefined ? '' : ` on ${host}`),
+  claims({ vm: uuid }, state) {
+    const vm = state.vm(uuid)
+    // The old home is told to forget it.
+    const moves = state.phase === 'starting' && vm && vm.home !== '' && vm.home !== state.boundHost
+    // Read here so that they are loaded for the run, which looks for its disks.
+    if (moves) for (const { store } of neededDisks(vm)) if (store !== null) state.store(store)
+    return [...vmClaims(uuid, state), ...(moves ? [shared(resource.host(vm.home))] : []), ...storageClaims(vm)]
   },
-  check(given, state) {
-    const { vm, refusal } = ownVm(given.vm, state)
-    if (refusal) return refusal
-    if (vm.power === 'running') return nothingToDo(`${named(vm)} runs already`)
-    if (vm.power === 'paused' && given.paused) return nothingToDo(`${named(vm)} is started and paused already`)
-    const isOwn = state.phase === 'starting' && vm.reason === arriving
-    if ((vm.power === 'paused' && !isOwn) || vm.power === 'suspended') {
-      return impossible(
-        'vm_paused',
-        `${named(vm)} is ${vm.power}: it has been started already`,
-        '`taskomatic vm resume`'
-      )
-    }
-    if (vm.power === 'stopping') {
-      return impossible(
-        'vm_stopping',
-        `${named(vm)} is shutting down`,
-        'wait until it is off, or `taskomatic vm stop --force`'
-      )
-    }
-    if (!vm.persistent) {
-      return impossible('vm_transient', `${named(vm)} has no definition to be started from`, 'create it anew')
-    }
-    if (vm.hasSavedImage && !given.discardSaved) {
-      return impossible(
-        'vm_has_saved_image',
-        `${named(vm)} has a saved image on ${vm.home} that was not made here: it may be older than the disk`,
-        'boot afresh and throw the image away with `--discard-saved`, or restore it with virsh'
-      )
-    }
-    const closed = vm.home === '' ? undefined : refuseHost(state, vm.home)
-    return refuseActiveElsewhere(vm) ?? closed ?? possible
+  limits({ vm, host }, state) {
+    const on = state.boundHost ?? host ?? state.vm(vm)?.home
+    return oneOf(on && limit.starts(on))
   },
-  effect: (given, state) => [
-    {
-      subject: resource.vm(given.vm),
-      facts: {
-        power: given.paused ? 'paused' : 'running',
-        reason: given.paused ? 'user' : 'booted',
-        activeOn: state.vm(given.vm)?.home ?? '',
-        hasSavedImage: false
-      }
-    }
-  ],
-  bindTo: (given, state) => bindToVm(given.vm, state),
-  run: (ctx, given) => attempt(ctx, (step) => start(ctx, given, step), { probe: () => probe(ctx, given) }),
-  probe,
-  undo: ({ vm }) => ({ action: 'vm.stop', args: { vm, force: true, timeoutSeconds: 0 } })
+  check: checkStart,
+  effect(given, state) {
+    const vm = state.vm(given.vm)
+    const host = predictedHost(given, state)
+    const restored = vm?.restorable === true && !given.discardSaved
+    const moved = vm !== undefined && host !== vm.home
+    return [
+      {
+        subject: resource.vm(given.vm),
+        facts: {
+          power: given.paused ? 'paused' : 'running',
+          reason: given.paused ? 'user' : restored ? 'restored' : 'booted',
+          activeOn: host,
+          hasSavedImage: false,
+          restorable: false,
+          ...(moved ? { home: host } : {})
+        }
+      },
+      ...(moved ? [{ subject: resource.vmName(vm.name), facts: { [vm.uuid]: host } }] : [])
+    ]
+  },
+  bindTo(given, state) {
+    const vm = state.vm(given.vm)
+    if (!vm) return null
+    if (vm.activeOn !== null) return bindToVm(given.vm, state)
+    if (given.host !== undefined) return { host: given.host }
+    return startsElsewhere(vm, given, state) ? { place: needOf(vm) } : bindToVm(given.vm, state)
+  },
+  run: (ctx, given) => attempt(ctx, (step) => startVm(ctx, given, step), { probe: () => probeStarted(ctx, given) }),
+  probe: probeStarted,
+  undo({ vm, discardSaved }, state) {
+    // What went on from its memory would lose it by a power-off.
+    if (state.vm(vm)?.restorable && !discardSaved) return { action: 'vm.save', args: { vm } }
+    return { action: 'vm.stop', args: { vm, force: true, timeoutSeconds: 0 } }
+  }
 })
 
-async function start(ctx: ActionContext, given: Args, step: Step): Promise<Outcome> {
-  const host = ctx.boundHost
-  if (host === null) throw new Error('vm.start runs on a host')
-  const closed = parkIfCordoned(ctx, host)
-  if (closed) return closed
-  step('look where the VM is')
-  const uuid = given.vm
-  const sightings = await lookEverywhere(ctx, uuid, [host])
-  const here = sightings.seen.find((sighting) => sighting.host === host)?.vm
-  const name = here?.name ?? uuid
-  const elsewhere = activeSightings(sightings).find((sighting) => sighting.host !== host)
-  if (elsewhere) return failed(activeElsewhere(name, host, elsewhere.host))
-  const silent = parkForSilent(name, sightings)
-  if (silent) return silent
-  if (!here) return failed(notThere(uuid, host))
-  if (isStarted(here, given)) return observed(ctx, host, here, true)
-  if (isActive(here.power) && here.reason !== arriving) return failed(halfStarted(here, host))
+/** Its home is closed, and nothing ties it there. */
+const startsElsewhere = (vm: VmFacts, { discardSaved }: VmStartArgs, state: FleetState): boolean =>
+  vm.home !== '' && isClosed(vm.home, state) && tiedToHome(vm, state, discardSaved ?? false) === undefined
 
-  step('start')
-  await ctx.observe.bindWhereabouts(uuid, host)
-  if (!isActive(here.power)) await ctx.host(host).startVm(uuid, { freshBoot: true, paused: given.paused ?? false })
-  step('wait until it runs')
-  const vm = await ctx
-    .host(host)
-    .untilVm(uuid, (now) => isDecided(now, given), { timeoutMs: startMs, signal: ctx.signal })
-  if (vm && isStarted(vm, given)) return observed(ctx, host, vm, false)
-  await ctx.observe.vm(host, uuid)
-  return failed(stoppedAgain(name, host, vm))
+/** Empty where placement will tell. */
+function predictedHost(given: VmStartArgs, state: FleetState): string {
+  const vm = state.vm(given.vm)
+  if (given.host !== undefined) return given.host
+  return !vm || startsElsewhere(vm, given, state) ? '' : vm.home
 }
 
-const isStarted = (vm: ObservedVm, { paused }: Args): boolean =>
-  vm.power === 'running' || (paused === true && vm.power === 'paused')
-
-/** Started, or over again: a guest may switch itself off at once, or stop at its first disk error. */
-const isDecided = (vm: ObservedVm | undefined, given: Args): boolean =>
-  vm === undefined || isStarted(vm, given) || !isActive(vm.power) || /error/.test(vm.reason)
-
-async function observed(ctx: ActionContext, host: string, vm: ObservedVm, already: boolean): Promise<Outcome> {
-  await ctx.observe.vm(host, vm.uuid)
-  return complete({ host, power: vm.power, alreadyRunning: already })
+function checkStart(given: VmStartArgs, state: FleetState): Verdict {
+  const { vm, refusal } = ownVm(given.vm, state)
+  if (refusal) return refusal
+  return (
+    refusePower(vm, given, state) ??
+    refuseImage(vm, given) ??
+    refuseActiveElsewhere(vm) ??
+    refusePlace(vm, given, state) ??
+    possible
+  )
 }
 
-async function probe(ctx: ActionContext, given: Args): Promise<Probe> {
-  const host = ctx.boundHost
-  const sightings = await lookEverywhere(ctx, given.vm, host === null ? [] : [host])
-  const evidence = evidenceOf(sightings)
-  const [active] = activeSightings(sightings)
-  if (active && isStarted(active.vm, given)) {
-    await ctx.observe.vm(active.host, given.vm)
-    return { happened: 'yes', evidence, result: { host: active.host, power: active.vm.power, alreadyRunning: false } }
+function refusePower(vm: VmFacts, given: VmStartArgs, state: FleetState): Verdict | undefined {
+  const isOn = vm.power === 'running' || (vm.power === 'paused' && given.paused)
+  if (isOn && given.host !== undefined && vm.activeOn !== '' && vm.activeOn !== given.host) {
+    return impossible(
+      'vm_active_elsewhere',
+      `${named(vm)} runs on ${vm.activeOn} already`,
+      `move it: \`taskomatic vm migrate --to ${given.host}\``
+    )
   }
-  const [silent] = sightings.unknown
-  if (silent) return { happened: 'unknown', evidence, why: `${silent.host} cannot be asked: ${silent.reason}` }
-  if (active)
-    return { happened: 'unknown', evidence, why: `it is ${active.vm.power} (${active.vm.reason}) on ${active.host}` }
-  // What was sent may still stand behind the VM's running job: "did not" is known only after that.
-  for (const { host: seenOn, vm } of sightings.seen) await ctx.host(seenOn).settleVm(given.vm, vm.mark)
-  const [late] = activeSightings(await lookEverywhere(ctx, given.vm))
-  if (late) return { happened: 'unknown', evidence, why: `it just became ${late.vm.power} on ${late.host}` }
-  return { happened: 'no', evidence }
+  if (isOn) return nothingToDo(`${named(vm)} ${given.paused ? 'is started already' : 'runs already'}`)
+  const isOwn = state.phase === 'starting' && vm.reason === arriving
+  if ((vm.power === 'paused' && !isOwn) || vm.power === 'suspended') {
+    return impossible('vm_paused', `${named(vm)} is ${vm.power}: it has been started already`, '`taskomatic vm resume`')
+  }
+  if (vm.power === 'stopping') {
+    return impossible(
+      'vm_stopping',
+      `${named(vm)} is shutting down`,
+      'wait until it is off, or `taskomatic vm stop --force`'
+    )
+  }
+  if (vm.persistent) return undefined
+  return impossible('vm_transient', `${named(vm)} has no definition to be started from`, 'create it anew')
 }
 
-const activeElsewhere = (name: string, host: string, other: string) =>
-  ownError(
-    'vm_active_elsewhere',
-    `${name} runs on ${other}, so it is not started on ${host}: two copies would destroy its disk`,
-    'look where the VM is',
-    `use it on ${other}, or stop it there first`,
-    { host, activeOn: other }
+function refuseImage(vm: VmFacts, given: VmStartArgs): Verdict | undefined {
+  if (!vm.hasSavedImage || vm.restorable || given.discardSaved) return undefined
+  return impossible(
+    'vm_has_saved_image',
+    `${named(vm)} has a saved image on ${vm.home} that was not made here, or has run since: it may be older than the disk`,
+    'boot afresh and throw the image away with `--discard-saved`, or restore it with virsh'
   )
+}
 
-const notThere = (uuid: string, host: string) =>
-  ownError(
-    'vm_not_found',
-    `${host} has no VM ${uuid}`,
-    'look where the VM is',
-    `\`taskomatic host refresh ${host}\`, then look where it is`,
-    { host }
-  )
-
-const halfStarted = (vm: ObservedVm, host: string) =>
-  ownError(
-    'vm_not_off',
-    `${vm.name} is ${vm.power} (${vm.reason}) on ${host}, neither off nor running`,
-    'look where the VM is',
-    'resume it, or `taskomatic vm stop --force` and start it again',
-    { host }
-  )
-
-const stoppedAgain = (name: string, host: string, vm: ObservedVm | undefined) =>
-  ownError(
-    'vm_stopped_again',
-    `${name} was started on ${host} and ${vm ? `is ${vm.power} again (${vm.reason})` : 'is gone again'}`,
-    'wait until it runs',
-    'read the log of the VM on the host (/var/log/libvirt/qemu)',
-    { host }
-  )
+function refusePlace(vm: VmFacts, given: VmStartArgs, state: FleetState): Verdict | undefined {
+  // Where it will be made is not known yet.
+  if (vm.home === '') return given.host === undefined ? undefined : refuseHost(state, given.host)
+  // As it starts, the bound host is the place, wherever it came from.
+  const to = given.host ?? (state.phase === 'starting' ? state.boundHost : null) ?? vm.home
+  const discard = given.discardSaved ?? false
+  if (to !== vm.home) {
+    const why = whyNotOn(vm, to, state, discard)
+    return refuseHost(state, to) ?? (why && impossible(why.code, why.message, why.next))
+  }
+  const closed = refuseHost(state, to)
+  if (!closed || closed.verdict !== 'impossible' || given.host !== undefined) return closed
+  const why = tiedToHome(vm, state, discard)
+  return why && { ...closed, message: `${closed.message}, and ${why.message}` }
+}

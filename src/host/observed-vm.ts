@@ -1,20 +1,21 @@
 // What a host's XML and state numbers say of a VM, in our words.
 import type { Element } from '@xmldom/xmldom'
 import { DomainState } from '../libvirt/constants.gen.ts'
-import type { ObservedVm, PowerState, VmDisk, VmNic } from '../model/vm.ts'
+import type { ObservedVm, PowerState, VmDisk, VmNic, VmPin } from '../model/vm.ts'
 import { foreignMetadata, readMark } from './mark.ts'
 import { attributeOf, bytesOf, childOf, childrenOf, mebibytes, parseXml, textOf } from './xml.ts'
 
 /** What the XML alone says; power, autostart and the like are asked for apart. */
 export type VmFromXml = Pick<
   ObservedVm,
-  'uuid' | 'name' | 'memoryMiB' | 'maxMemoryMiB' | 'vcpus' | 'disks' | 'nics' | 'mark' | 'foreignMetadata'
+  'uuid' | 'name' | 'memoryMiB' | 'maxMemoryMiB' | 'vcpus' | 'disks' | 'nics' | 'mark' | 'foreignMetadata' | 'pins'
 >
 
 export function readVmXml(xml: string): VmFromXml {
   const domain = parseXml(xml, 'domain')
   const maxMemory = bytesOf(childOf(domain, 'memory'), 'KiB')
   const devices = childOf(domain, 'devices')
+  const pins = readPins(domain, devices)
   return {
     uuid: textOf(domain, 'uuid') ?? '',
     name: textOf(domain, 'name') ?? '',
@@ -24,8 +25,27 @@ export function readVmXml(xml: string): VmFromXml {
     disks: childrenOf(devices, 'disk').map(readDisk),
     nics: childrenOf(devices, 'interface').map(readNic),
     mark: readMark(domain),
-    foreignMetadata: foreignMetadata(domain)
+    foreignMetadata: foreignMetadata(domain),
+    ...(pins.length > 0 ? { pins } : {})
   }
+}
+
+function readPins(domain: Element, devices: Element | undefined): VmPin[] {
+  const variables = textOf(domain, 'os', 'nvram')
+  const given = [
+    ...childrenOf(devices, 'hostdev').map((device) => `host ${attributeOf(device, 'type') ?? 'device'} device`),
+    ...childrenOf(devices, 'interface')
+      .filter((nic) => attributeOf(nic, 'type') === 'hostdev')
+      .map((nic) => `host network card ${attributeOf(childOf(nic, 'mac'), 'address') ?? ''}`)
+  ]
+  const emulated = childrenOf(devices, 'tpm').filter(
+    (tpm) => attributeOf(childOf(tpm, 'backend'), 'type') === 'emulator'
+  )
+  return [
+    ...given.map((what): VmPin => ({ kind: 'device', what })),
+    ...(variables === null ? [] : [{ kind: 'firmware', what: variables } as const]),
+    ...(emulated.length > 0 ? [{ kind: 'tpm', what: 'the state of its TPM' } as const] : [])
+  ]
 }
 
 function readDisk(disk: Element): VmDisk {

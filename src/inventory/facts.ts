@@ -112,5 +112,8 @@ export type VolumeFacts = {
   usedBy: string[]
 }
 
+/** `mac/ADDRESS`: VMs that have a card with it, as UUID → name; a null value is one that loses it. */
+export type MacFacts = Record<string, string | null>
+
 /** `network/HOST/NAME` */
 export type NetworkFacts = { host: string; name: string; active: boolean; bridge: string | null }

@@ -90,6 +90,7 @@ function toFacts(row: VmRow, places: DiskPlaces): VmFacts | undefined {
     snapshots: defined.snapshots,
     owner: ownerOf(defined, row.ours),
     elsewhere: row.elsewhere,
+    ...(seen.pins ? { pins: seen.pins } : {}),
     job: seen.job,
     observedAt: row.observedAt.toISOString()
   }

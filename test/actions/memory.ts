@@ -1,5 +1,13 @@
 // An inventory in memory: what was observed, by whom it was asked to be recorded, as facts. Only for tests of actions.
-import type { HostFacts, PoolFacts, StartsWithHost, StoreFacts, VmFacts, VolumeFacts } from '../../src/inventory/facts.ts'
+import type {
+  HostFacts,
+  PoolFacts,
+  StartsWithHost,
+  StoreFacts,
+  VmFacts,
+  VolumeFacts
+} from '../../src/inventory/facts.ts'
+import type { DumpedSnapshot } from '../../src/host/snapshots.ts'
 import type { HostIdentity } from '../../src/model/host.ts'
 import { parseResource } from '../../src/model/resource.ts'
 import type { ObservedNetwork, ObservedPool } from '../../src/model/storage.ts'
@@ -28,6 +36,7 @@ export class Memory {
   readonly saved = new Map<string, string>()
   readonly autostarts = new Map<string, StartsWithHost>()
   readonly kept: { uuid: string; host: string; xml: string }[] = []
+  readonly keptSnapshots = new Map<string, DumpedSnapshot[]>()
 
   sighted(uuid: string, host: string, vm: ObservedVm | undefined): void {
     const places = this.whereabouts.get(uuid) ?? new Map<string, Sighting>()
@@ -69,7 +78,17 @@ export class Memory {
     const owner = mark ? 'ours' : foreignMetadata.length > 0 ? 'foreign' : 'plain'
     const restorable = vm.hasSavedImage && this.saved.get(uuid) === home[0]
     const startsWithHost = this.autostarts.get(uuid) ?? null
-    return { ...rest, restorable, startsWithHost, home: home[0], activeOn: active?.[0] ?? null, disks, owner, elsewhere, observedAt: null }
+    return {
+      ...rest,
+      restorable,
+      startsWithHost,
+      home: home[0],
+      activeOn: active?.[0] ?? null,
+      disks,
+      owner,
+      elsewhere,
+      observedAt: null
+    }
   }
 
   #homes(name: string): object | null {

@@ -121,6 +121,13 @@ export class AnyStage {
       if (!places.has(host)) places.set(host, { state: 'unknown', vm: undefined })
     },
     keepDefinition: async (uuid, host, xml) => void this.memory.kept.push({ uuid, host, xml }),
+    keepSnapshots: async (uuid, _, snapshots) => {
+      const before = this.memory.keptSnapshots.get(uuid) ?? []
+      const others = before.filter(({ name }) => !snapshots.some((snapshot) => snapshot.name === name))
+      this.memory.keptSnapshots.set(uuid, [...others, ...snapshots])
+    },
+    keptSnapshots: async (uuid) => this.memory.keptSnapshots.get(uuid) ?? [],
+    dropKeptSnapshots: async (uuid) => void this.memory.keptSnapshots.delete(uuid),
     keptDefinition: async (uuid) => this.memory.kept.findLast((kept) => kept.uuid === uuid),
     noteSaved: async (uuid, host) => void this.memory.saved.set(uuid, host),
     forgetSaved: async (uuid) => void this.memory.saved.delete(uuid),
@@ -131,7 +138,7 @@ export class AnyStage {
   }
 
   /** Facts as observed, bound to a host; each subject is computed when it is read. */
-  #state(boundHost: string | null, loaded?: ReadonlySet<string>): FleetState {
+  #state(boundHost: string | null, loaded?: ReadonlySet<string>, boundTarget: string | null = null): FleetState {
     const memory = this.memory
     class Observed extends Map<string, JsonObject | null> {
       override get(subject: string): JsonObject | null | undefined {
@@ -144,7 +151,7 @@ export class AnyStage {
         return loaded?.has(subject) ?? true
       }
     }
-    return new FleetState({ phase: 'starting', base: new Observed(), boundHost })
+    return new FleetState({ phase: 'starting', base: new Observed(), boundHost, boundTarget })
   }
 
   /** A task as it would be stored: prepared once. A second `run` of it is a further attempt. */
@@ -166,8 +173,8 @@ export class AnyStage {
     return outcome.result as JsonObject
   }
 
-  observed(boundHost: string | null, loaded?: ReadonlySet<string>): FleetState {
-    return this.#state(boundHost, loaded)
+  observed(boundHost: string | null, loaded?: ReadonlySet<string>, boundTarget: string | null = null): FleetState {
+    return this.#state(boundHost, loaded, boundTarget)
   }
 }
 
@@ -201,9 +208,10 @@ export class Task {
   }
 
   /** As the dispatcher: bind, claims and check on observed facts; `impossible` fails; else it runs. */
-  async run(): Promise<Ran> {
+  /** `onStep` may throw, as a process dies. */
+  async run(options: { onStep?: (step: string) => void } = {}): Promise<Ran> {
     const ran: Ran = { outcome: { outcome: 'complete', result: null }, steps: [], logs: [], progress: [] }
-    const { ctx, verdict } = this.#prepare(ran)
+    const { ctx, verdict } = this.#prepare(ran, options.onStep)
     if (verdict.verdict === 'impossible') {
       const { code, message, next } = verdict
       ran.outcome = { outcome: 'failed', error: { code, message, next, step: 'check' } }
@@ -218,12 +226,14 @@ export class Task {
     )
   }
 
-  #prepare(ran: Ran): { ctx: ActionContext; verdict: Verdict } {
+  #prepare(ran: Ran, onStep?: (step: string) => void): { ctx: ActionContext; verdict: Verdict } {
     const args = this.args as never
     const unbound = this.#stage.observed(null)
     const to = this.#action.bindTo?.(args, unbound) ?? null
     const host = to === null ? null : 'host' in to ? to.host : placed(unbound, this.#stage, to.place.stores)
-    const state = this.#stage.observed(host)
+    const wanted = to === null || 'place' in to ? undefined : to.target
+    const target = typeof wanted === 'object' ? placed(unbound, this.#stage, wanted.stores, host) : (wanted ?? null)
+    const state = this.#stage.observed(host, undefined, target)
     this.#action.claims(args, state)
     const verdict = this.#action.check(args, state)
     const loaded = new Set([...unbound.reads, ...state.reads])
@@ -231,14 +241,18 @@ export class Task {
     const ctx: ActionContext = {
       task: { id: this.id, attempt: this.#attempt, action: this.#action.name, title: 'a task', by: 'tester' },
       instance,
-      state: this.#stage.observed(host, loaded),
+      state: this.#stage.observed(host, loaded, target),
       boundHost: host,
+      boundTarget: target,
       signal: this.#abort.signal,
       host: (name) => this.#stage.hosts.host(name),
       connect: (address) => this.#stage.hosts.connect(address),
       observe: this.#stage.observer,
       log: (level, message) => void ran.logs.push(`${level}: ${message}`),
-      step: (name) => void ran.steps.push(name),
+      step(name) {
+        ran.steps.push(name)
+        onStep?.(name)
+      },
       progress: ({ done, total }) => void ran.progress.push({ done, total }),
       children: null
     }
@@ -247,9 +261,10 @@ export class Task {
 }
 
 /** The first host that has the stores and is open. */
-function placed(state: FleetState, stage: AnyStage, stores: string[]): string {
+function placed(state: FleetState, stage: AnyStage, stores: readonly string[], except: string | null = null): string {
   const fits = [...stage.memory.hosts.keys()].find(
-    (name) => !state.host(name)?.cordoned && stores.every((store) => state.store(store)?.pools[name]?.active)
+    (name) =>
+      name !== except && !state.host(name)?.cordoned && stores.every((store) => state.store(store)?.pools[name]?.active)
   )
   if (fits === undefined) throw new Error('no host fits')
   return fits

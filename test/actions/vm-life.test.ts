@@ -38,8 +38,11 @@ describe('vm.start', () => {
     expect(code(vmStart.check({ ...web1, discardSaved: true }, state))).toBe('possible')
   })
 
-  test('a cordoned host refuses new starts, and lets queued ones wait', () => {
-    const fleet = new Fleet().host('h1', { cordoned: true, cordonReason: 'new disks' }).vm(1)
+  test('a cordoned host refuses new starts of what is tied to it, and lets queued ones wait', () => {
+    const fleet = new Fleet()
+      .host('h1', { cordoned: true, cordonReason: 'new disks' })
+      .pool('h1', 'default')
+      .vm(1, { disks: [disk('h1/default', 'web1.qcow2')] })
     expect(vmStart.check(web1, fleet.queued())).toMatchObject({
       code: 'host_cordoned',
       message: expect.stringContaining('new disks')

@@ -1,5 +1,6 @@
 // VMs on simulated hosts: each action does what it says, twice is harmless, and what cannot be known is not claimed.
 import { describe, expect, test } from 'vitest'
+import { poolCreate } from '../../src/actions/pool-create.ts'
 import { vmCreate } from '../../src/actions/vm-create.ts'
 import { vmDelete } from '../../src/actions/vm-delete.ts'
 import { vmPause } from '../../src/actions/vm-pause.ts'
@@ -129,7 +130,8 @@ describe('vm.start', () => {
 
   test('waits for a host that is down, and for one that was closed', () =>
     withStage({}, async (stage) => {
-      const uuid = await made(stage, 'web1')
+      await stage.done(poolCreate, { host: 'h1', pool: 'fast', target: '/fast' })
+      const uuid = await made(stage, 'web1', { disks: [{ store: 'h1/fast', sizeMiB: 8 }] })
       stage.memory.cordons.set('h1', 'new disks')
       expect((await stage.run(vmStart, { vm: uuid })).outcome).toMatchObject({ outcome: 'park', key: 'host-gate/h1' })
       stage.memory.cordons.clear()

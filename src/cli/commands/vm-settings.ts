@@ -19,6 +19,13 @@ export const vmSettingsCommands: readonly CommandSpec[] = [
     operands: [vms]
   },
   {
+    verb: 'save',
+    aliases: ['managedsave'],
+    summary: 'Save the memory of running VMs to their hosts and end them; their next start goes on from there',
+    action: 'vm.save',
+    operands: [vms]
+  },
+  {
     verb: 'rename',
     aliases: ['domrename'],
     summary: 'Give a VM that is off another name',

@@ -152,6 +152,13 @@ export const vm: NounSpec = {
       action: 'vm.start',
       operands: [vms],
       options: [
+        {
+          flags: '--host <host>',
+          help: 'start it there, which becomes its home; default: at home, or elsewhere if its home is closed',
+          kind: 'text',
+          arg: 'host',
+          names: 'host'
+        },
         { flags: '--paused', help: 'leave it paused at its first instruction', kind: 'flag', arg: 'paused' },
         {
           flags: '--discard-saved',
