@@ -222,6 +222,8 @@ begin
     return;
   end if;
 
+  -- What was decided holds for an attempt that starts: this one promises nothing of the next.
+  update queue.bound b set bound = b.bound || '{"tentative": true}' where b.task = p_task;
   -- Not free. A started leaf waits for nothing; a parent may wait, through its children, for us.
   if exists (select from queue.family f where f.parent = any (blockers) and f.open > 0) then
     perform pg_advisory_xact_lock(7243004); -- two that check at once would not see each other

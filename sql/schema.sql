@@ -297,6 +297,29 @@ CREATE FUNCTION inventory.in_maintenance(p_host text) RETURNS boolean
 
 ALTER FUNCTION inventory.in_maintenance(p_host text) OWNER TO taskomatic_owner;
 
+-- Name: keep_nics(); Type: FUNCTION; Schema: inventory
+
+CREATE FUNCTION inventory.keep_nics() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+declare
+  macs text[];
+begin
+  if new.state in ('active', 'defined') then
+    select coalesce(array_agg(distinct lower(k.mac)), '{}') into macs
+    from jsonb_to_recordset(new.observed -> 'nics') as k (mac text)
+    where k.mac <> '';
+  else
+    macs := '{}';
+  end if;
+  delete from inventory.nic n where n.vm = new.vm and n.host = new.host and n.mac <> all (macs);
+  insert into inventory.nic (vm, host, mac) select new.vm, new.host, unnest(macs) on conflict do nothing;
+  return null;
+end;
+$$;
+
+ALTER FUNCTION inventory.keep_nics() OWNER TO taskomatic_owner;
+
 -- Name: vm; Type: TABLE; Schema: inventory
 
 CREATE TABLE inventory.vm (
@@ -359,6 +382,32 @@ CREATE FUNCTION inventory.need_mib(max_memory_mib bigint) RETURNS bigint
     RETURN ((ceil(((max_memory_mib)::numeric * 1.05)))::bigint + 256);
 
 ALTER FUNCTION inventory.need_mib(max_memory_mib bigint) OWNER TO taskomatic_owner;
+
+-- Name: new_macs(integer); Type: FUNCTION; Schema: inventory
+
+CREATE FUNCTION inventory.new_macs(p_count integer) RETURNS text[]
+    LANGUAGE plpgsql
+    AS $$
+declare
+  found text[] := '{}';
+  candidate text;
+begin
+  -- Odd, and so a permutation of the 24 bits.
+  for tries in 1 .. 16777216 loop
+    exit when cardinality(found) >= p_count;
+    candidate := '52:54:00' || regexp_replace(lpad(to_hex((nextval('inventory.mac') * 7364749) % 16777216), 6, '0'), '(..)', ':\1', 'g');
+    if not exists (select from inventory.nic n where n.mac = candidate) then
+      found := found || candidate;
+    end if;
+  end loop;
+  if cardinality(found) < p_count then
+    raise exception 'no MAC address below 52:54:00 is free' using errcode = 'program_limit_exceeded';
+  end if;
+  return found;
+end;
+$$;
+
+ALTER FUNCTION inventory.new_macs(p_count integer) OWNER TO taskomatic_owner;
 
 -- Name: note_boot(); Type: FUNCTION; Schema: inventory
 
@@ -2946,6 +2995,37 @@ $$;
 
 ALTER FUNCTION queue.settle_others(p_dispatcher bigint, p_ends jsonb, p_at timestamp with time zone) OWNER TO taskomatic_owner;
 
+-- Name: stop_failing(); Type: FUNCTION; Schema: queue
+
+CREATE FUNCTION queue.stop_failing() RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_custom_plan'
+    AS $$
+declare
+  parts bigint[];
+  errors jsonb[];
+begin
+  select array_agg(c.id order by c.id), array_agg(jsonb_build_object('code', 'plan_failed',
+      'message', format('not begun, since task %s of its plan has ended as %s', bad.id, bad.outcome)) order by c.id)
+    into parts, errors
+  from queue.family f
+  join queue.task p on p.id = f.parent and p.parent is null
+  join queue.plan l on l.id = p.plan and l.on_failure = 'rollback'
+  cross join lateral (
+    select b.id, b.outcome from queue.task b
+    where b.parent = f.parent and b.outcome in ('failed', 'cancelled') and b.undo is null order by b.id limit 1) bad
+  join queue.task c on c.parent = f.parent and c.outcome is null and c.undo is null
+  where f.open > 0 and not exists (select from queue.run r where r.task = c.id);
+  if parts is null then
+    return 0;
+  end if;
+  return cardinality(queue.end_unstarted(parts, 'cancelled', errors));
+end
+$$;
+
+ALTER FUNCTION queue.stop_failing() OWNER TO taskomatic_owner;
+
 -- Name: submit(jsonb, jsonb, text, text, text, text); Type: FUNCTION; Schema: queue
 
 CREATE FUNCTION queue.submit(p_tasks jsonb, p_plan jsonb, p_by text, p_reason text, p_key text, p_fingerprint text) RETURNS TABLE(plan bigint, tasks bigint[], replayed boolean)
@@ -3466,6 +3546,18 @@ CREATE TABLE inventory.kept_snapshot (
 
 ALTER TABLE inventory.kept_snapshot OWNER TO taskomatic_owner;
 
+-- Name: mac; Type: SEQUENCE; Schema: inventory
+
+CREATE SEQUENCE inventory.mac
+    START WITH 0
+    INCREMENT BY 1
+    MINVALUE 0
+    MAXVALUE 16777215
+    CACHE 1
+    CYCLE;
+
+ALTER TABLE inventory.mac OWNER TO taskomatic_owner;
+
 -- Name: network; Type: TABLE; Schema: inventory
 
 CREATE TABLE inventory.network (
@@ -3481,6 +3573,16 @@ CREATE TABLE inventory.network (
 );
 
 ALTER TABLE inventory.network OWNER TO taskomatic_owner;
+
+-- Name: nic; Type: TABLE; Schema: inventory
+
+CREATE TABLE inventory.nic (
+    vm uuid NOT NULL,
+    host text NOT NULL,
+    mac text NOT NULL
+);
+
+ALTER TABLE inventory.nic OWNER TO taskomatic_owner;
 
 -- Name: pool; Type: TABLE; Schema: inventory
 
@@ -4343,6 +4445,11 @@ ALTER TABLE ONLY inventory.kept_snapshot
 ALTER TABLE ONLY inventory.network
     ADD CONSTRAINT network_pkey PRIMARY KEY (host, name);
 
+-- Name: nic nic_pkey; Type: CONSTRAINT; Schema: inventory
+
+ALTER TABLE ONLY inventory.nic
+    ADD CONSTRAINT nic_pkey PRIMARY KEY (vm, host, mac);
+
 -- Name: pool pool_pkey; Type: CONSTRAINT; Schema: inventory
 
 ALTER TABLE ONLY inventory.pool
@@ -4566,6 +4673,10 @@ CREATE INDEX disk_source ON inventory.disk USING btree (source, host);
 
 CREATE INDEX host_label_value ON inventory.host_label USING btree (key, value);
 
+-- Name: nic_mac; Type: INDEX; Schema: inventory
+
+CREATE INDEX nic_mac ON inventory.nic USING btree (mac);
+
 -- Name: pool_store; Type: INDEX; Schema: inventory
 
 CREATE INDEX pool_store ON inventory.pool USING btree (store);
@@ -4734,6 +4845,14 @@ CREATE TRIGGER host_answers_again BEFORE UPDATE OF connection ON inventory.host 
 
 CREATE TRIGGER host_has_booted BEFORE UPDATE OF boot_time ON inventory.host FOR EACH ROW WHEN ((new.boot_time IS DISTINCT FROM old.boot_time)) EXECUTE FUNCTION inventory.note_boot();
 
+-- Name: whereabouts nics_of_new_sights; Type: TRIGGER; Schema: inventory
+
+CREATE TRIGGER nics_of_new_sights AFTER INSERT ON inventory.whereabouts FOR EACH ROW WHEN ((new.observed IS NOT NULL)) EXECUTE FUNCTION inventory.keep_nics();
+
+-- Name: whereabouts nics_of_sights; Type: TRIGGER; Schema: inventory
+
+CREATE TRIGGER nics_of_sights AFTER UPDATE OF state, observed ON inventory.whereabouts FOR EACH ROW WHEN (((new.observed IS NOT NULL) AND (new.state <> 'unknown'::inventory.presence) AND ((old.state IS DISTINCT FROM new.state) OR ((old.observed -> 'nics'::text) IS DISTINCT FROM (new.observed -> 'nics'::text))))) EXECUTE FUNCTION inventory.keep_nics();
+
 -- Name: whereabouts vm_came_to_run; Type: TRIGGER; Schema: inventory
 
 CREATE TRIGGER vm_came_to_run AFTER INSERT ON inventory.whereabouts FOR EACH ROW WHEN ((new.state = 'active'::inventory.presence)) EXECUTE FUNCTION inventory.saved_image_is_stale();
@@ -4771,6 +4890,11 @@ ALTER TABLE ONLY inventory.host_load
 
 ALTER TABLE ONLY inventory.network
     ADD CONSTRAINT network_host_fkey FOREIGN KEY (host) REFERENCES inventory.host(name) ON DELETE CASCADE;
+
+-- Name: nic nic_host_fkey; Type: FK CONSTRAINT; Schema: inventory
+
+ALTER TABLE ONLY inventory.nic
+    ADD CONSTRAINT nic_host_fkey FOREIGN KEY (host) REFERENCES inventory.host(name) ON DELETE CASCADE;
 
 -- Name: pool pool_host_fkey; Type: FK CONSTRAINT; Schema: inventory
 
@@ -4856,6 +4980,11 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.whereabouts TO taskomatic_c
 REVOKE ALL ON FUNCTION inventory.in_maintenance(p_host text) FROM PUBLIC;
 GRANT ALL ON FUNCTION inventory.in_maintenance(p_host text) TO taskomatic_client;
 
+-- Name: FUNCTION keep_nics(); Type: ACL; Schema: inventory
+
+REVOKE ALL ON FUNCTION inventory.keep_nics() FROM PUBLIC;
+GRANT ALL ON FUNCTION inventory.keep_nics() TO taskomatic_client;
+
 -- Name: TABLE vm; Type: ACL; Schema: inventory
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.vm TO taskomatic_client;
@@ -4878,6 +5007,11 @@ GRANT ALL ON FUNCTION inventory.leave_behind(p_vm uuid, p_host text) TO taskomat
 
 REVOKE ALL ON FUNCTION inventory.need_mib(max_memory_mib bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION inventory.need_mib(max_memory_mib bigint) TO taskomatic_client;
+
+-- Name: FUNCTION new_macs(p_count integer); Type: ACL; Schema: inventory
+
+REVOKE ALL ON FUNCTION inventory.new_macs(p_count integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION inventory.new_macs(p_count integer) TO taskomatic_client;
 
 -- Name: FUNCTION note_boot(); Type: ACL; Schema: inventory
 
@@ -5179,6 +5313,11 @@ GRANT ALL ON FUNCTION queue.settle(p_dispatcher bigint, p_ends jsonb, p_take int
 
 REVOKE ALL ON FUNCTION queue.settle_others(p_dispatcher bigint, p_ends jsonb, p_at timestamp with time zone) FROM PUBLIC;
 
+-- Name: FUNCTION stop_failing(); Type: ACL; Schema: queue
+
+REVOKE ALL ON FUNCTION queue.stop_failing() FROM PUBLIC;
+GRANT ALL ON FUNCTION queue.stop_failing() TO taskomatic_client;
+
 -- Name: FUNCTION submit(p_tasks jsonb, p_plan jsonb, p_by text, p_reason text, p_key text, p_fingerprint text); Type: ACL; Schema: queue
 
 REVOKE ALL ON FUNCTION queue.submit(p_tasks jsonb, p_plan jsonb, p_by text, p_reason text, p_key text, p_fingerprint text) FROM PUBLIC;
@@ -5247,9 +5386,17 @@ GRANT SELECT ON TABLE inventory.installation TO taskomatic_client;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.kept_snapshot TO taskomatic_client;
 
+-- Name: SEQUENCE mac; Type: ACL; Schema: inventory
+
+GRANT USAGE ON SEQUENCE inventory.mac TO taskomatic_client;
+
 -- Name: TABLE network; Type: ACL; Schema: inventory
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.network TO taskomatic_client;
+
+-- Name: TABLE nic; Type: ACL; Schema: inventory
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.nic TO taskomatic_client;
 
 -- Name: TABLE pool; Type: ACL; Schema: inventory
 

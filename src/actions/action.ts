@@ -3,9 +3,14 @@
 import type { Static, TObject } from 'typebox'
 import type { Json, JsonObject } from '../db/json.ts'
 import type { Host } from '../host/host.ts'
+import type { DumpedSnapshot } from '../host/snapshots.ts'
 import type { StartsWithHost } from '../inventory/facts.ts'
+import type { Need } from '../inventory/candidates.ts'
 import type { FleetState } from '../inventory/fleet-state.ts'
+import type { EndedChild } from '../queue/dispatch.ts'
 import type { Claim, Effect, NewTask, TaskError, Units } from '../queue/task.ts'
+import type { PlannedChildren } from './children.ts'
+import type { RequestedTask } from './submission.ts'
 
 /** Is the request possible? `nothingToDo` completes at run time without touching the host. */
 export type Verdict =
@@ -75,6 +80,11 @@ export interface Observer {
   bindWhereabouts(uuid: string, host: string): Promise<void>
   /** Keeps a definition (dumped with its secrets) before it is removed from a host. */
   keepDefinition(uuid: string, host: string, xml: string): Promise<void>
+  /** Keeps dumped snapshots before a host is told to forget them; beside those that are kept already. */
+  keepSnapshots(uuid: string, host: string, snapshots: readonly DumpedSnapshot[]): Promise<void>
+  /** Those that no host was told of again yet. */
+  keptSnapshots(uuid: string): Promise<DumpedSnapshot[]>
+  dropKeptSnapshots(uuid: string): Promise<void>
   /** The definition kept last, and the host that it was on. */
   keptDefinition(uuid: string): Promise<{ host: string; xml: string } | undefined>
   /** A saved image was made and seen on the host: it may be restored until the VM is seen to run anywhere. */
@@ -93,6 +103,8 @@ export interface ActionContext {
   readonly state: FleetState
   /** The host that the task was bound to when it started: by its arguments, the VM's home, or placement. */
   readonly boundHost: string | null
+  /** The host that it brings a VM to, by the target of its binding. */
+  readonly boundTarget: string | null
   /** Aborts when someone asked to cancel the task. */
   readonly signal: AbortSignal
   /** A host's handle; its writing calls are refused once this dispatcher's lease is too old. */
@@ -104,8 +116,8 @@ export interface ActionContext {
   /** Names what is being done now; an error says at which step it happened. */
   step(name: string): void
   progress(progress: { done: number; total: number | null; unit: string; note?: string }): void
-  /** Children of this task, once it expanded and all of them have ended. */
-  readonly children: readonly { id: number; state: string; title: string; error: TaskError | null }[] | null
+  /** Children to expand into, asked of predicted state like a submission; what is impossible is told one by one. */
+  planChildren(requests: readonly RequestedTask[]): Promise<PlannedChildren>
 }
 
 export interface Action<S extends TObject = TObject> {
@@ -113,10 +125,14 @@ export interface Action<S extends TObject = TObject> {
   readonly name: string
   readonly summary: string
   readonly args: S
+  /** Made by the server itself, never asked for by its name. */
+  readonly internal?: boolean
   /** True when it cannot be undone: said before it runs. */
   readonly irreversible?: boolean
   /** Fills in what must be the same however often the task runs: a UUID, MAC addresses. Once, at submission, before anything else. */
-  prepare?(args: Static<S>): Static<S>
+  prepare?(args: Static<S>, fresh: Fresh): Static<S>
+  /** How many MAC addresses, new in the fleet, `prepare` is to be given; default none. */
+  freshMacs?(args: Static<S>): number
   /**
    * Fills in what depends on the fleet and must be the same however often the task runs: a disk's name on its bus, the name of its
    * volume. Pure; asked of predicted state at submission, before everything below.
@@ -138,11 +154,16 @@ export interface Action<S extends TObject = TObject> {
   /** Predicted facts after success. */
   effect(args: Static<S>, state: FleetState): Effect[]
   /**
-   * The host it runs on, decided as it starts: a name, `place` for the placement of a VM of that size, or null for none.
-   * Left out: none.
+   * The host it runs on, decided as it starts; null for none. Left out: none. `state.boundHost` and `boundTarget` are those of an
+   * earlier attempt that began, which a placement keeps.
    */
-  bindTo?(args: Static<S>, state: FleetState): { host: string } | { place: PlacementNeed } | null
+  bindTo?(args: Static<S>, state: FleetState): Binding | null
   run(ctx: ActionContext, args: Static<S>): Promise<Outcome>
+  /**
+   * Of a task that expanded, once all of its children have ended; those of every expansion are given, oldest first. It may expand
+   * again. Left out: complete when all of them are, else failed.
+   */
+  afterChildren?(ctx: ActionContext, args: Static<S>, children: readonly EndedChild[]): Promise<Outcome>
   /** Did it happen? Asked after a lost connection, a timeout or a crash; never changes anything. */
   probe(ctx: ActionContext, args: Static<S>): Promise<Probe>
   /** Actions whose unfinished tasks on what this one claims exclusively are cancelled at its submission: `now` makes way. */
@@ -151,7 +172,21 @@ export interface Action<S extends TObject = TObject> {
   undo?(args: Static<S>, state: FleetState): { action: string; args: JsonObject } | { impossible: string }
 }
 
-export type PlacementNeed = { vm: string; memoryMiB: number; vcpus: number; stores: string[]; networks: string[] }
+/** Whatever makes a VM active on a host says so here, by `room`, or by a placement: its memory is promised there as it starts. */
+export type Binding =
+  /** `target`: the host that it brings a VM to, by name or placed. `room`: promised on the target, where there is one. */
+  | { host: string; target?: string | PlacementNeed; room?: { vm: string; memoryMiB: number } }
+  /** The host is found by placement. */
+  | { place: PlacementNeed }
+
+/** What a host must have for a VM; see Need in src/inventory/candidates.ts for each. */
+/** What the database hands out once: nobody else was given it, and nothing in the fleet has it. */
+export type Fresh = { macs: readonly string[] }
+
+export type PlacementNeed = Omit<Need, 'task' | 'without'> & {
+  /** Hosts that will not do → why. */
+  without?: Record<string, string>
+}
 
 /** Declares an action; only for its types: the arguments' static type reaches every function. */
 export const action = <S extends TObject>(declared: Action<S>): Action<S> => declared

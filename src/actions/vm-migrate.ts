@@ -32,7 +32,11 @@ export const vmMigrate = action({
       { subject: resource.vmName(vm.name), facts: { [uuid]: to } }
     ]
   },
-  bindTo: ({ vm }, state) => bindToVm(vm, state),
+  bindTo({ vm: uuid, to }, state) {
+    const vm = state.vm(uuid)
+    const from = bindToVm(uuid, state)
+    return from && vm ? { ...from, target: to, room: { vm: uuid, memoryMiB: vm.maxMemoryMiB } } : from
+  },
   run: (ctx, args) => attempt(ctx, (step) => migrate(ctx, args, step), { probe: () => probeMigration(ctx, args) }),
   probe: probeMigration,
   undo({ vm, to }, state) {

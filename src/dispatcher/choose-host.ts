@@ -1,20 +1,87 @@
-// The host that a task is bound to as it starts: named by the action, or found by placement, which reserves the room.
-import type { Action } from '../actions/action.ts'
+// The hosts that a task is bound to as it starts: named by the action, or found by placement. Room that it needs there is promised
+// in the transaction that binds it, so that nothing starts where there is none.
+import type { Binding, PlacementNeed } from '../actions/action.ts'
 import type { JsonObject } from '../db/json.ts'
 import type { Tx } from '../db/open.ts'
-import { placeVm } from '../inventory/place.ts'
+import { placeVm, reserveOn } from '../inventory/place.ts'
+import { resource } from '../model/resource.ts'
 import type { ClaimedTask } from '../queue/dispatch.ts'
+import { exclusivelyClaimed } from '../queue/exclusive.ts'
 
-type BindTo = ReturnType<NonNullable<Action['bindTo']>>
+/** Where a task is bound: the host that it runs on and, of what moves a VM, the host that it brings it to. */
+export type Place = { host: string | null; target: string | null }
+
+export const nowhere: Place = { host: null, target: null }
 
 export type Choice =
-  | { outcome: 'chosen'; host: string | null; bound: JsonObject | null }
-  | { outcome: 'nowhere'; reason: string; key: string }
+  | { outcome: 'chosen'; place: Place; bound: JsonObject | null }
+  /** Parked under `key`; `about` says which hosts were looked at. */
+  | { outcome: 'no_room'; reason: string; key: string; about: JsonObject }
 
-export async function chooseHost(tx: Tx, task: ClaimedTask, to: BindTo): Promise<Choice> {
-  if (to === null) return { outcome: 'chosen', host: null, bound: null }
-  if ('host' in to) return { outcome: 'chosen', host: to.host, bound: { host: to.host } }
-  const placed = await placeVm(tx, { task: task.id, ...to.place })
-  if (placed.host === null) return { outcome: 'nowhere', reason: placed.reason, key: 'placement' }
-  return { outcome: 'chosen', host: placed.host, bound: { host: placed.host, considered: placed.considered } }
+/**
+ * Where an earlier attempt was bound and so may have left something: the task stays there. What was only promised to an attempt that
+ * did not start binds nobody.
+ */
+export function boundPlace(task: ClaimedTask): Place {
+  const text = (value: unknown) => (typeof value === 'string' ? value : null)
+  if (!task.bound || task.bound['tentative'] === true) return nowhere
+  return { host: text(task.bound['host']), target: text(task.bound['target']) }
 }
+
+export async function chooseHost(tx: Tx, task: ClaimedTask, to: Binding | null): Promise<Choice> {
+  if (to === null) return { outcome: 'chosen', place: nowhere, bound: null }
+  const before = boundPlace(task)
+  if ('place' in to) {
+    if (before.host === null) return placed(tx, task, to.place, (host) => ({ host, target: null }))
+    return named(tx, task, { host: before.host, target: null }, before.host, to.place)
+  }
+  const { host, target, room } = to
+  if (typeof target === 'object') {
+    if (before.target === null) return placed(tx, task, target, (found) => ({ host, target: found }))
+    return named(tx, task, { host, target: before.target }, before.target, target)
+  }
+  const place = { host, target: target ?? null }
+  return room ? named(tx, task, place, target ?? host, room) : chosen(task, place)
+}
+
+/** What an earlier attempt considered stays: it tells why the task is where it is. */
+function chosen(task: ClaimedTask, { host, target }: Place, considered = task.bound?.['considered']): Choice {
+  const bound = { host, ...(target === null ? {} : { target }), ...(considered === undefined ? {} : { considered }) }
+  return { outcome: 'chosen', place: { host, target }, bound }
+}
+
+async function named(
+  tx: Tx,
+  task: ClaimedTask,
+  place: Place,
+  on: string,
+  { vm, memoryMiB }: { vm: string; memoryMiB: number }
+): Promise<Choice> {
+  const answer = await reserveOn(tx, { task: task.id, host: on, vm, memoryMiB })
+  if (answer.reserved) return chosen(task, place)
+  const { reason, considered } = answer
+  return { outcome: 'no_room', reason, key: roomKey(on), about: { ...task.bound, considered } }
+}
+
+async function placed(
+  tx: Tx,
+  task: ClaimedTask,
+  need: PlacementNeed,
+  at: (host: string) => { host: string; target: string | null }
+): Promise<Choice> {
+  const { without = {}, ...rest } = need
+  const leaving = await exclusivelyClaimed(tx, resource.host(''))
+  const excluded = new Map(Object.entries(without))
+  for (const { name, task: other, title } of leaving)
+    if (other !== task.id) excluded.set(name, `task ${other} has claimed it (${title})`)
+  const answer = await placeVm(tx, { task: task.id, ...rest, without: excluded })
+  if (answer.host !== null) return chosen(task, at(answer.host), answer.considered)
+  // Only one host will do: nothing is gained by looking again when another has room.
+  const key = need.pinned !== undefined && need.prefer !== undefined ? roomKey(need.prefer) : anyRoom
+  return { outcome: 'no_room', reason: answer.reason, key, about: { considered: answer.considered } }
+}
+
+/** What is parked for room anywhere. */
+export const anyRoom = 'placement'
+/** What is parked for room on this host. */
+export const roomKey = (host: string): string => `room/${host}`

@@ -1,12 +1,14 @@
 // What an action acts through: hosts, the log, progress, and the inventory's observer.
 import type { Logger } from 'pino'
-import type { ActionContext, Observer } from '../actions/action.ts'
+import type { Action, ActionContext, Observer } from '../actions/action.ts'
+import { planChildren } from '../actions/children.ts'
 import type { Database } from '../db/open.ts'
 import type { Hosts } from '../host/host.ts'
 import type { FleetState } from '../inventory/fleet-state.ts'
 import { parseResource } from '../model/resource.ts'
 import type { ClaimedTask } from '../queue/dispatch.ts'
 import { appendLog, setProgress } from '../queue/log.ts'
+import type { Place } from './choose-host.ts'
 
 export type ContextParts = {
   /** Names this installation in marks on hosts. */
@@ -17,9 +19,18 @@ export type ContextParts = {
   observer: Observer
 }
 
-export function createContexts(parts: ContextParts & { database: Database; log: Logger }) {
+/** Builds what an action acts through; `step` tells which step it was at last. */
+export type ContextFor = (
+  task: ClaimedTask,
+  state: FleetState,
+  place: Place
+) => { context: ActionContext; step: () => string | undefined }
+
+export function createContexts(
+  parts: ContextParts & { database: Database; registry: ReadonlyMap<string, Action>; log: Logger }
+) {
   const { database, log } = parts
-  function contextFor(task: ClaimedTask, state: FleetState, boundHost: string | null, signal: AbortSignal) {
+  function contextFor(task: ClaimedTask, state: FleetState, place: Place, signal: AbortSignal) {
     let step: string | undefined
     const { id, attempt } = task
     // Nobody waits for what is written; one after another, so that it is read in the order in which it was said.
@@ -35,7 +46,8 @@ export function createContexts(parts: ContextParts & { database: Database; log: 
       task: { id, attempt, action: task.action, title: task.title, by: task.by },
       instance: parts.instance,
       state,
-      boundHost,
+      boundHost: place.host,
+      boundTarget: place.target,
       signal,
       host: (name) => parts.hosts.host(name),
       connect: parts.connect,
@@ -46,7 +58,7 @@ export function createContexts(parts: ContextParts & { database: Database; log: 
         note('info', name)
       },
       progress: (progress) => write(() => setProgress(database, { task: id, attempt, progress })),
-      children: null
+      planChildren: (requests) => planChildren(database, parts.registry, { id, by: task.by }, requests)
     }
     return { context, step: () => step }
   }

@@ -14,32 +14,33 @@ import {
   type ClaimedTask,
   type End
 } from '../queue/dispatch.ts'
-import { loadFacts } from '../inventory/load.ts'
 import { resource } from '../model/resource.ts'
 import { guardPoll } from '../queue/guard.ts'
 import { channels } from '../queue/notify.ts'
 import { overdueTasks } from '../queue/overdue.ts'
 import { cancelRequests } from '../queue/requests.ts'
-import { uncertainTasks } from '../queue/uncertain.ts'
+import { anyRoom, roomKey } from './choose-host.ts'
 import { createContexts, type ContextParts } from './context.ts'
-import { executeTask, probeTask, settleOff, type Execution } from './execute.ts'
+import { executeTask, type Execution } from './execute.ts'
+import { LookAgain } from './look-again.ts'
+import { wakeParkedInVain, type ParkingParts } from './parking.ts'
 import { faultOf } from './fault.ts'
 
-export type DispatcherOptions = ContextParts & {
-  database: Database
-  registry: ReadonlyMap<string, Action>
-  log: Logger
-  /** Tasks at once. Default 256: a slot is a promise, not a thread. */
-  workers?: number
-  /** How long running work may go on after `stop`. Default 30,000. */
-  drainMs?: number
-  /** Default 10,000; beaten three times as often and once more. */
-  leaseMs?: number
-  /** Default 5,000; 0 = no guard poll (tests that prove that events suffice). */
-  guardPollMs?: number
-  /** Listen for other processes' notifications. Default true. */
-  listen?: boolean
-}
+export type DispatcherOptions = ContextParts &
+  ParkingParts & {
+    registry: ReadonlyMap<string, Action>
+    log: Logger
+    /** Tasks at once. Default 256: a slot is a promise, not a thread. */
+    workers?: number
+    /** How long running work may go on after `stop`. Default 30,000. */
+    drainMs?: number
+    /** Default 10,000; beaten three times as often and once more. */
+    leaseMs?: number
+    /** Default 5,000; 0 = no guard poll (tests that prove that events suffice). */
+    guardPollMs?: number
+    /** Listen for other processes' notifications. Default true. */
+    listen?: boolean
+  }
 
 export interface Dispatcher {
   /** Something may have become runnable. */
@@ -66,9 +67,6 @@ export async function startDispatcher(options: DispatcherOptions): Promise<Dispa
 /** How often what nobody can tell is looked for again; beside that, whenever a host comes up. */
 const lookAgainMs = 15_000
 
-/** Of one host that was confirmed off all are settled at once. */
-const mostUncertain = 10_000
-
 /** How often what is ready is looked for beside all events. */
 const lookForReadyMs = 1000
 
@@ -84,7 +82,9 @@ class RunningDispatcher implements Dispatcher {
   #id = 0
   #lastBeat = 0
   #woken = false
-  #looking = false
+  readonly #lookAgain: LookAgain
+  /** When the attempts whose ends are to be recorded began. */
+  readonly #begun = new WeakMap<End, number>()
   #suspects: ReadonlySet<number> = new Set()
   #pumping: Promise<void> | undefined
   #due: NodeJS.Timeout | undefined
@@ -97,6 +97,8 @@ class RunningDispatcher implements Dispatcher {
     this.#options = options
     this.#workers = options.workers ?? 256
     this.#leaseMs = options.leaseMs ?? 10_000
+    const looking = () => (this.#stopping ? undefined : this.#execution)
+    this.#lookAgain = new LookAgain(looking, options.log, (end) => this.#record(end))
   }
 
   async start(): Promise<void> {
@@ -105,7 +107,7 @@ class RunningDispatcher implements Dispatcher {
     if (this.#options.listen ?? true) this.#listening = await database.listen(channels.ready, () => this.#heard())
     this.#every(this.#leaseMs / 3.5, () => this.#beat())
     this.#every(this.#leaseMs / 3, () => this.#takeOver())
-    this.#every(lookAgainMs, () => this.#lookAgain())
+    this.#every(lookAgainMs, () => this.#lookAgain.round())
     this.#every(lookForReadyMs, () => this.#lookForReady())
     const guardPollMs = this.#options.guardPollMs ?? 5000
     if (guardPollMs > 0) this.#every(guardPollMs, () => this.#guard())
@@ -122,19 +124,13 @@ class RunningDispatcher implements Dispatcher {
   }
 
   async hostUp(host: string): Promise<void> {
-    if ((await unpark(this.#options.database, `host/${host}`)) > 0) this.wake()
-    if ((await unpark(this.#options.database, 'placement')) > 0) this.wake()
-    await this.#lookAgain()
+    for (const key of [resource.host(host), roomKey(host), anyRoom])
+      if ((await unpark(this.#options.database, key)) > 0) this.wake()
+    await this.#lookAgain.round()
   }
 
-  async hostOff(host: string): Promise<void> {
-    if (!this.#execution) return
-    for (const task of await uncertainTasks(this.#options.database, mostUncertain)) {
-      const end = await settleOff(this.#execution, task, host)
-      if (!end) continue
-      this.#ends.push(end)
-      this.wake()
-    }
+  hostOff(host: string): Promise<void> {
+    return this.#lookAgain.hostOff(host)
   }
 
   guardPollFound(): number {
@@ -165,8 +161,8 @@ class RunningDispatcher implements Dispatcher {
       database,
       dispatcher: this.#id,
       registry: this.#options.registry,
-      contextFor: (task, state, host) =>
-        contexts.contextFor(task, state, host, this.#slots.get(task.id)?.abort.signal ?? AbortSignal.abort()),
+      contextFor: (task, state, place) =>
+        contexts.contextFor(task, state, place, this.#slots.get(task.id)?.abort.signal ?? AbortSignal.abort()),
       refresh: (claims, host) => contexts.refresh(claims, host)
     }
   }
@@ -192,7 +188,7 @@ class RunningDispatcher implements Dispatcher {
         for (const task of answer.claimed) this.#beginOrGiveBack(task)
         if (take > 0 && answer.claimed.length === take) this.#woken = true
         this.#wakeAt(answer.nextDueMs)
-        await this.#unparkIfUp(ends)
+        if ((await wakeParkedInVain(this.#options, ends, (end) => this.#begun.get(end) ?? 0)) > 0) this.#woken = true
       } catch (error) {
         this.#ends = [...ends, ...this.#ends]
         this.#options.log.error({ err: error }, 'ends could not be recorded; trying again')
@@ -220,9 +216,15 @@ class RunningDispatcher implements Dispatcher {
   /** Holds the slot until the task has an end to record, or is no longer ours. */
   async #fill(task: ClaimedTask): Promise<void> {
     const slot = this.#slots.get(task.id)
+    const begun = performance.now()
     const end = await this.#execute(task)
     // After a lost lease the task may have come back to us, with a slot of its own.
     if (this.#slots.get(task.id) === slot) this.#slots.delete(task.id)
+    if (end) this.#begun.set(end, begun)
+    this.#record(end)
+  }
+
+  #record(end: End | null): void {
     if (end) this.#ends.push(end)
     this.wake()
   }
@@ -234,18 +236,6 @@ class RunningDispatcher implements Dispatcher {
     } catch (error) {
       this.#options.log.error({ err: error, task: task.id, action: task.action }, 'task ended by a fault')
       return { task: task.id, attempt: task.attempt, outcome: 'failed', error: faultOf(error, undefined) }
-    }
-  }
-
-  /** A host may have come up, or been opened again, between a task's look at it and its parking. */
-  async #unparkIfUp(ends: readonly End[]): Promise<void> {
-    for (const end of ends) {
-      if (end.outcome !== 'park') continue
-      const [kind, host = ''] = end.key.split('/')
-      if (kind === 'host' && this.#options.isHostUp(host)) await this.hostUp(host)
-      if (kind === 'host-gate' && (await isOpen(this.#options.database, host))) {
-        if ((await unpark(this.#options.database, end.key)) > 0) this.wake()
-      }
     }
   }
 
@@ -285,25 +275,6 @@ class RunningDispatcher implements Dispatcher {
     }
   }
 
-  /** One round at a time; what still cannot be told waits for the next. */
-  async #lookAgain(): Promise<void> {
-    if (this.#stopping || this.#looking || !this.#execution) return
-    this.#looking = true
-    try {
-      for (const task of await uncertainTasks(this.#options.database)) {
-        const end = await probeTask(this.#execution, task).catch((error: unknown) => {
-          this.#options.log.info({ err: error, task: task.id }, 'it still cannot be told whether it happened')
-          return null
-        })
-        if (!end) continue
-        this.#ends.push(end)
-        this.wake()
-      }
-    } finally {
-      this.#looking = false
-    }
-  }
-
   /**
    * What is ready beside a free slot, and still so a second later with nothing having woken us, was missed by every event: taken, and
    * told loudly. Without notifications this is how other processes' submissions are found at all.
@@ -323,7 +294,10 @@ class RunningDispatcher implements Dispatcher {
         { tasks: missed },
         'guard poll: tasks were ready beside a free slot, and no event had told'
       )
-    } else if (overdue.length === 0) return
+    } else {
+      await this.#cancelAsked()
+      if (overdue.length === 0) return
+    }
     this.wake()
   }
 
@@ -369,10 +343,4 @@ class RunningDispatcher implements Dispatcher {
     await unregisterDispatcher(database, this.#id)
     log.info({ dispatcher: this.#id }, 'dispatcher stopped')
   }
-}
-
-/** A host that is gone keeps nobody waiting: the task says what is wrong. */
-async function isOpen(database: Database, host: string): Promise<boolean> {
-  const facts = await loadFacts(database, [resource.host(host)])
-  return facts.get(resource.host(host))?.['cordoned'] !== true
 }

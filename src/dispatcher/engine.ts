@@ -59,6 +59,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     instance,
     hosts,
     isHostUp: (host) => watchers.isUp(host),
+    isRoomFreedSince: (atMs) => watchers.isRoomFreedSince(atMs),
     connect: (address) => hosts.connect(address),
     observer: createObserver({
       database,

@@ -9,9 +9,11 @@ import { beginSight, recordHost, recordListing, recordPool, recordVm } from '../
 import { confirmOff, isConfirmedOff, leaveBehind } from '../inventory/maintenance.ts'
 import { shareStore } from '../inventory/stores.ts'
 import { forgetSaved, noteSaved, setAutostart } from '../inventory/vm-life.ts'
+import { dropKeptSnapshots, keepSnapshots, readKeptSnapshots } from '../inventory/kept-snapshots.ts'
 import { bindWhereabouts, whereabouts } from '../inventory/whereabouts.ts'
 import { resource } from '../model/resource.ts'
 import { unpark } from '../queue/dispatch.ts'
+import { anyRoom } from './choose-host.ts'
 
 export type ObserverParts = {
   database: Database
@@ -52,7 +54,7 @@ export function createObserver({ database, hosts, definitionKey, onConfirmedOff 
       if (cordon) return
       // Once it is open: tasks that were bound to it, and those that fitted nowhere.
       await unpark(database, resource.hostGate(host))
-      await unpark(database, 'placement')
+      await unpark(database, anyRoom)
     },
     async confirmOff(host, statement) {
       if (!(await confirmOff(database, host, statement))) return false
@@ -68,6 +70,9 @@ export function createObserver({ database, hosts, definitionKey, onConfirmedOff 
     whereabouts: (uuid) => whereabouts(database, uuid),
     bindWhereabouts: (uuid, host) => bindWhereabouts(database, uuid, host),
     keepDefinition: (uuid, host, xml) => keepDefinition(database, definitionKey, { uuid, host, xml }),
+    keepSnapshots: (uuid, host, snapshots) => keepSnapshots(database, definitionKey, { uuid, host, snapshots }),
+    keptSnapshots: (uuid) => readKeptSnapshots(database, definitionKey, uuid),
+    dropKeptSnapshots: (uuid) => dropKeptSnapshots(database, uuid),
     keptDefinition: (uuid) => readDefinition(database, definitionKey, uuid),
     noteSaved: (uuid, host, task) => noteSaved(database, uuid, host, task),
     forgetSaved: (uuid) => forgetSaved(database, uuid),

@@ -1,9 +1,12 @@
 // Gives room back and says so: ends promises of memory whose tasks run no more, and wakes what was parked for want of room when
 // some was freed. Woken by notification and by timer.
 import type { Logger } from 'pino'
+import type { Notice } from '../db/listen.ts'
 import type { Database } from '../db/open.ts'
+import { knownHosts } from '../inventory/hosts.ts'
 import { ROOM_CHANNEL } from '../inventory/place.ts'
 import { unpark } from '../queue/dispatch.ts'
+import { anyRoom, roomKey } from './choose-host.ts'
 
 export type RoomOptions = {
   database: Database
@@ -15,6 +18,8 @@ export type RoomOptions = {
 }
 
 export type RoomKeeper = {
+  /** Whether room was freed anywhere since then, by performance.now(). */
+  isFreedSince(atMs: number): boolean
   /** May be called twice. */
   stop(): Promise<void>
 }
@@ -32,29 +37,45 @@ export async function startRoomKeeper({
   let gathering: NodeJS.Timeout | undefined
   let working: Promise<unknown> = Promise.resolve()
   let lastWoken = performance.now()
+  let lastFreed = 0
 
   const work = (act: () => Promise<unknown>) => {
     if (stopped) return
     working = working.then(act).catch((error: unknown) => log.warn({ err: error }, 'room could not be given back'))
   }
-  const wakeParked = () => {
+  const freedOn = new Set<string>()
+  const wakeParked = async () => {
     lastWoken = performance.now()
-    return unpark(database, 'placement')
+    const hosts = [...freedOn]
+    freedOn.clear()
+    for (const host of hosts) await unpark(database, roomKey(host))
+    await unpark(database, anyRoom)
   }
-  const freed = () => {
+  const freed = (notice: Notice) => {
+    lastFreed = performance.now()
+    if (notice.kind === 'message') freedOn.add(notice.payload)
+    else work(everyHost)
     gathering ??= setTimeout(() => {
       gathering = undefined
       work(wakeParked)
     }, GATHER_MS)
   }
+  const everyHost = async () => {
+    for (const { name } of await knownHosts(database)) freedOn.add(name)
+  }
   const look = async () => {
-    if ((await endPromises(database)) > 0 || performance.now() - lastWoken > retryMs) await wakeParked()
+    for (const host of await endPromises(database)) freedOn.add(host)
+    if (freedOn.size > 0) lastFreed = performance.now()
+    const isDue = performance.now() - lastWoken > retryMs
+    if (isDue) await everyHost()
+    if (freedOn.size > 0 || isDue) await wakeParked()
   }
 
   const heard = await database.listen(ROOM_CHANNEL, freed)
   const timer = setInterval(() => work(look), everyMs)
   timer.unref()
   return {
+    isFreedSince: (atMs) => lastFreed >= atMs,
     async stop() {
       if (stopped) return
       stopped = true
@@ -67,14 +88,17 @@ export async function startRoomKeeper({
 }
 
 /**
- * Ends promises whose tasks do not run now: ended, or put back, in which case they are placed anew. A promise is made in the
- * transaction that starts its task, so that none is seen before its task runs. Returns how many.
+ * Ends promises whose tasks neither run now nor are about to: ended, or put back, in which case they are placed anew. A promise is
+ * made in the transaction that binds its task, so that none is seen before its task runs, or waits for units to run there. Returns
+ * the hosts on which they were.
  */
-export async function endPromises(database: Database): Promise<number> {
-  const rows = await database.query(
+export async function endPromises(database: Database): Promise<string[]> {
+  const rows = await database.query<{ host: string }>(
     `delete from inventory.reservation r
      where not exists (select from queue.run q where q.task = r.task)
-     returning 1`
+       and not exists (select from queue.ready q where q.task = r.task)
+       and not exists (select from queue.parked q where q.task = r.task and q.key = 'limit')
+     returning r.host`
   )
-  return rows.length
+  return [...new Set(rows.map(({ host }) => host))]
 }

@@ -30,6 +30,7 @@ export type Watchers = {
   isUp(host: string): boolean
   /** Lists every host now. */
   relist(): void
+  isRoomFreedSince(atMs: number): boolean
 }
 
 const FORGET_EVERY_MS = 3_600_000
@@ -94,6 +95,7 @@ export async function startWatchers(options: WatchOptions): Promise<Watchers> {
 
   return {
     refreshHosts,
+    isRoomFreedSince: (atMs) => room.isFreedSince(atMs),
     isUp: (host) => watchers.get(host)?.isListed ?? false,
     relist() {
       for (const watcher of watchers.values()) watcher.relist()

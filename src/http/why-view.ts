@@ -102,7 +102,9 @@ function parkedReasons({ parked }: QueueWhy): Reason[] {
       ? `host ${name} is up again`
       : parked.key === 'placement'
         ? 'a host has room, or is up again'
-        : 'what it was parked for is free'
+        : kind === 'room' && name
+          ? `${name} has room`
+          : 'what it was parked for is free'
   return [{ kind: 'parked', text: parked.reason, ends, ...since(parked.since) }]
 }
 

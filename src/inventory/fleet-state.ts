@@ -3,7 +3,7 @@
 // (evaluate.ts in src/actions) loads what is missing, for a whole plan at once, and asks again. So actions need not
 // declare what they read, and what they read is known exactly.
 import type { JsonObject } from '../db/json.ts'
-import type { HostFacts, NetworkFacts, PoolFacts, StoreFacts, VmFacts, VmNameFacts, VolumeFacts } from './facts.ts'
+import type { HostFacts, MacFacts, NetworkFacts, PoolFacts, StoreFacts, VmFacts, VmNameFacts, VolumeFacts } from './facts.ts'
 import { resource } from '../model/resource.ts'
 
 export class NotLoaded extends Error {
@@ -25,6 +25,8 @@ export class FleetState {
   readonly phase: FleetPhase
   /** The host that the task is bound to when it starts; null at submission. */
   readonly boundHost: string | null
+  /** The host that the task brings a VM to, as bound; else null. */
+  readonly boundTarget: string | null
   readonly #base: ReadonlyMap<string, JsonObject | null>
   readonly #overlays: ReadonlyMap<string, readonly Overlay[]>
   readonly #without: number | string | undefined
@@ -37,12 +39,14 @@ export class FleetState {
     /** Leaves out one task's effects: is the request possible without it? */
     without?: number | string
     boundHost?: string | null
+    boundTarget?: string | null
   }) {
     this.phase = options.phase
     this.#base = options.base
     this.#overlays = options.overlays ?? new Map()
     this.#without = options.without
     this.boundHost = options.boundHost ?? null
+    this.boundTarget = options.boundTarget ?? null
   }
 
   /** Subjects read so far. */
@@ -98,6 +102,12 @@ export class FleetState {
     return this.facts(resource.volume(store, volume)) as unknown as VolumeFacts | undefined
   }
 
+  /** VMs that have a card with the address, by UUID. */
+  vmsWithMac(mac: string): Map<string, string> {
+    const byUuid = (this.facts(resource.mac(mac)) as unknown as MacFacts | undefined) ?? {}
+    return new Map(Object.entries(byUuid).flatMap(([uuid, name]) => (name === null ? [] : [[uuid, name] as const])))
+  }
+
   network(host: string, network: string): NetworkFacts | undefined {
     return this.facts(resource.network(host, network)) as unknown as NetworkFacts | undefined
   }
@@ -106,6 +116,6 @@ export class FleetState {
 /** Changed facts say nothing of a subject that does not exist: only facts that name it bring it into being. */
 function lay(facts: JsonObject | null, overlay: Overlay, subject: string): JsonObject | null {
   if (overlay.facts === null) return null
-  const makes = 'name' in overlay.facts || subject.startsWith('vm-name/')
+  const makes = 'name' in overlay.facts || subject.startsWith('vm-name/') || subject.startsWith('mac/')
   return facts === null && !makes ? null : { ...facts, ...overlay.facts }
 }

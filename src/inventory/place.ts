@@ -2,80 +2,68 @@
 // promises made here keep hosts from being over-committed.
 import type { JsonObject } from '../db/json.ts'
 import type { Tx } from '../db/open.ts'
+import { lacksRoom, readCandidates, whyNot, type Candidate, type Need } from './candidates.ts'
 
-export type Need = {
-  /** The promise is to this task; a later one replaces it. */
-  task: number
-  vm: string
-  /** The most that the guest may have. */
-  memoryMiB: number
-  vcpus: number
-  /** Each must have an active pool on the host. */
-  stores: readonly string[]
-  /** Each must be active on the host. */
-  networks: readonly string[]
-  /** Hosts not to be considered, with the reason. */
-  without?: ReadonlyMap<string, string>
-}
+export type { Need } from './candidates.ts'
 
 /** Why each host was or was not chosen; kept with the task. */
 export type Placement =
   | { host: string; considered: JsonObject }
   | { host: null; reason: string; considered: JsonObject }
 
-type Candidate = {
-  host: string
-  connection: string
-  cordonReason: string | null
-  cpus: number | null
-  totalMiB: number | null
-  freeMiB: number
-  /** Free once everything at home there is started as well. */
-  expectedFreeMiB: number
-  needMiB: number
-  lacksStores: string[]
-  lacksNetworks: string[]
-}
-
-/** Notified on this channel when memory becomes free: what did not fit may now. */
+/** Notified on this channel, with the host's name, when memory becomes free: what did not fit may now. */
 export const ROOM_CHANNEL = 'inventory_room'
 
 /** Of a large fleet the explanation names this many hosts. */
 const NAMED = 50
 
 export async function placeVm(tx: Tx, need: Need): Promise<Placement> {
+  const preferred = need.prefer === undefined ? undefined : await tryHost(tx, need, need.prefer)
+  if (preferred?.fits)
+    return { host: preferred.candidate.host, considered: explainPreferred(preferred.candidate, need) }
   const candidates = await readCandidates(tx, need, null)
-  const why = new Map(candidates.map((candidate) => [candidate.host, refusal(candidate, need)]))
-  const fitting = candidates.filter((candidate) => why.get(candidate.host) === undefined)
-  // Given back for the next host: whoever held two hosts' rows could wait for another who holds them the other way round.
-  await tx.query('savepoint placement')
-  for (const { host } of fitting) {
-    await lockHost(tx, host)
+  const why = new Map(candidates.map((candidate) => [candidate.host, whyNot(candidate, need)]))
+  for (const { host } of candidates.filter((candidate) => why.get(candidate.host) === undefined)) {
+    const tried = await tryHost(tx, need, host)
+    if (tried.fits) return { host, considered: explain(candidates, why, host, need) }
     // What was promised since the first look is seen now.
-    const [now] = await readCandidates(tx, need, host)
-    const lost = now ? refusal(now, need) : 'it was removed'
-    if (now && lost === undefined) {
-      await promise(tx, need.task, host, need.vm, now.needMiB)
-      return { host, considered: explain(candidates, why, host, need) }
-    }
-    why.set(host, lost)
-    await tx.query('rollback to savepoint placement')
+    why.set(host, tried.why)
   }
-  return { host: null, reason: summary(candidates, why), considered: explain(candidates, why, null, need) }
+  return { host: null, reason: summary(candidates, why, need), considered: explain(candidates, why, null, need) }
 }
 
 /** Promises memory on a given host: the home of a VM that is started there, the target of a migration. */
 export async function reserveOn(
   tx: Tx,
   need: { task: number; host: string; vm: string; memoryMiB: number }
-): Promise<{ reserved: true } | { reserved: false; reason: string }> {
+): Promise<{ reserved: true } | { reserved: false; reason: string; considered: JsonObject }> {
+  const whole = { ...need, vcpus: 0, stores: [], networks: [] }
   await lockHost(tx, need.host)
-  const [found] = await readCandidates(tx, { ...need, vcpus: 0, stores: [], networks: [] }, need.host)
-  if (!found) return { reserved: false, reason: `there is no host ${need.host}` }
-  const lacking = memoryRefusal(found)
-  if (lacking !== undefined) return { reserved: false, reason: `${need.host}: ${lacking}` }
-  await promise(tx, need.task, need.host, need.vm, found.needMiB)
-  return { reserved: true }
+  const [found] = await readCandidates(tx, whole, [need.host])
+  const lacking = found ? lacksRoom(found) : `there is no host ${need.host}`
+  if (found && lacking === undefined) {
+    if (!found.isThere) await promise(tx, need.task, need.host, need.vm, found.needMiB)
+    return { reserved: true }
+  }
+  const why = new Map([[need.host, lacking]])
+  const considered = explain(found ? [found] : [], why, null, whole)
+  return { reserved: false, reason: found ? `${need.host}: ${lacking}` : (lacking ?? ''), considered }
+}
+
+type Tried = { fits: true; candidate: Candidate } | { fits: false; why: string }
+
+/** Given back for the next host: whoever held two hosts' rows could wait for another who holds them the other way round. */
+async function tryHost(tx: Tx, need: Need, host: string): Promise<Tried> {
+  await tx.query('savepoint placement')
+  await lockHost(tx, host)
+  const [candidate] = await readCandidates(tx, need, [host])
+  const why = candidate ? whyNot(candidate, need) : 'it was removed'
+  if (candidate && why === undefined) {
+    await promise(tx, need.task, host, need.vm, candidate.needMiB)
+    return { fits: true, candidate }
+  }
+  await tx.query('rollback to savepoint placement')
+  return { fits: false, why: why ?? 'it was removed' }
 }
 
 async function lockHost(tx: Tx, host: string): Promise<void> {
@@ -91,54 +79,54 @@ async function promise(tx: Tx, task: number, host: string, vm: string, needMiB: 
   )
 }
 
-async function readCandidates(tx: Tx, need: Need, only: string | null): Promise<Candidate[]> {
-  return tx.query<Candidate>(
-    `select host, connection, cordon_reason as "cordonReason", cpus, total_mib as "totalMiB", free_mib as "freeMiB",
-       expected_free_mib as "expectedFreeMiB", need_mib as "needMiB", lacks_stores as "lacksStores",
-       lacks_networks as "lacksNetworks"
-     from inventory.candidates($1, $2, $3, $4, $5, $6)`,
-    [only, need.vm, need.task, need.memoryMiB, need.stores, need.networks]
-  )
-}
+const figures = ({ host, freeMiB, expectedFreeMiB }: Candidate, why: string): JsonObject => ({
+  host,
+  freeMiB,
+  expectedFreeMiB,
+  why
+})
 
-function refusal(candidate: Candidate, need: Need): string | undefined {
-  const excluded = need.without?.get(candidate.host)
-  if (excluded !== undefined) return excluded
-  if (candidate.connection !== 'up') return candidate.connection === 'down' ? 'down' : 'not connected yet'
-  if (candidate.cordonReason !== null) return `cordoned: ${candidate.cordonReason}`
-  if (candidate.totalMiB === null) return 'its size is not known yet'
-  if (candidate.lacksStores.length > 0) return `no active pool on ${candidate.lacksStores.join(', ')}`
-  if (candidate.lacksNetworks.length > 0) return `no active network ${candidate.lacksNetworks.join(', ')}`
-  if (candidate.cpus !== null && candidate.cpus > 0 && need.vcpus > candidate.cpus)
-    return `${candidate.cpus} CPUs for ${need.vcpus} virtual ones`
-  return memoryRefusal(candidate)
-}
-
-const memoryRefusal = ({ freeMiB, needMiB }: Candidate) =>
-  freeMiB >= needMiB ? undefined : `${Math.max(0, freeMiB)} MiB free, ${needMiB} MiB needed`
+/** Nobody else was asked: it may run where it is at home. */
+const explainPreferred = (candidate: Candidate, need: Need): JsonObject => ({
+  chosen: candidate.host,
+  memoryMiB: need.memoryMiB,
+  needMiB: candidate.needMiB,
+  hosts: [figures(candidate, 'its home, and it fits: no other host was looked at')],
+  more: 0
+})
 
 function explain(
   candidates: readonly Candidate[],
   why: ReadonlyMap<string, string | undefined>,
   chosen: string | null,
-  need: Need
+  need: { memoryMiB: number; prefer?: string }
 ): JsonObject {
+  // The chosen and the home first: of a large fleet only some are named.
+  const rank = ({ host }: Candidate) => (host === chosen ? 0 : host === need.prefer ? 1 : 2)
+  const ordered = candidates.toSorted((a, b) => rank(a) - rank(b))
   return {
     chosen,
     memoryMiB: need.memoryMiB,
     needMiB: candidates[0]?.needMiB ?? null,
-    hosts: candidates.slice(0, NAMED).map((candidate) => ({
-      host: candidate.host,
-      freeMiB: candidate.freeMiB,
-      expectedFreeMiB: candidate.expectedFreeMiB,
-      why: why.get(candidate.host) ?? (candidate.host === chosen ? 'most free memory' : 'fits, less free memory')
-    })),
+    hosts: ordered
+      .slice(0, NAMED)
+      .map((candidate) =>
+        figures(
+          candidate,
+          why.get(candidate.host) ?? (candidate.host === chosen ? 'most free memory' : 'fits, less free memory')
+        )
+      ),
     more: Math.max(0, candidates.length - NAMED)
   }
 }
 
-function summary(candidates: readonly Candidate[], why: ReadonlyMap<string, string | undefined>): string {
+function summary(candidates: readonly Candidate[], why: ReadonlyMap<string, string | undefined>, need: Need): string {
   if (candidates.length === 0) return 'there are no hosts'
+  const home = need.prefer
+  if (need.pinned !== undefined && home !== undefined) {
+    const there = why.get(home) ?? (why.has(home) ? 'fits' : 'there is no such host')
+    return `it can only run on ${home} (${need.pinned}), and ${home}: ${there}`
+  }
   const named = candidates.slice(0, 5).map(({ host }) => `${host}: ${why.get(host) ?? 'fits'}`)
   const more = candidates.length - named.length
   return `no host fits (${named.join('; ')}${more > 0 ? `; and ${more} more` : ''})`

@@ -27,6 +27,7 @@ export class AnyStage {
   readonly hosts: HostConnections
   readonly memory = new Memory()
   #task = 40
+  #macs = 0
 
   constructor(hosts: HostConnections) {
     this.hosts = hosts
@@ -156,7 +157,11 @@ export class AnyStage {
 
   /** A task as it would be stored: prepared once. A second `run` of it is a further attempt. */
   task(of: Action, args: object): Task {
-    const prepared = of.prepare ? of.prepare(args as never) : args
+    const macs = Array.from(
+      { length: of.freshMacs?.(args as never) ?? 0 },
+      () => `52:54:00:00:00:${(16 + this.#macs++).toString(16)}`
+    )
+    const prepared = of.prepare ? of.prepare(args as never, { macs }) : args
     const filled = of.fillIn?.(prepared as never, this.observed(null)) ?? prepared
     return new Task(this, of, { ...filled }, ++this.#task)
   }
@@ -254,7 +259,7 @@ export class Task {
         onStep?.(name)
       },
       progress: ({ done, total }) => void ran.progress.push({ done, total }),
-      children: null
+      planChildren: () => Promise.reject(new Error('nothing expands here'))
     }
     return { ctx, verdict }
   }

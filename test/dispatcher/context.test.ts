@@ -24,7 +24,7 @@ test('steps are written in the order in which they were said, however long the d
   }
   const parts = { database, log: pino({ level: 'silent' }), instance: 'i' }
   const { contextFor } = createContexts(parts as unknown as Parameters<typeof createContexts>[0])
-  const { context, step } = contextFor(task, state, 'h1', AbortSignal.abort())
+  const { context, step } = contextFor(task, state, { host: 'h1', target: null }, AbortSignal.abort())
   for (const name of ['look', 'fail', 'start', 'wait']) context.step(name)
   expect(step()).toBe('wait')
   await done.promise

@@ -1,0 +1,85 @@
+// Tasks of which nobody could tell whether they happened: looked for again whenever a host comes up, and now and then. What an
+// operator says of a host that is off settles what was bound to it.
+import type { Logger } from 'pino'
+import type { Action } from '../actions/action.ts'
+import { hostOffError } from '../actions/host-refusal.ts'
+import type { Database } from '../db/open.ts'
+import { resource } from '../model/resource.ts'
+import type { ClaimedTask, End } from '../queue/dispatch.ts'
+import { boundClaims, uncertainTasks } from '../queue/uncertain.ts'
+import { boundPlace } from './choose-host.ts'
+import type { ContextFor } from './context.ts'
+import { ended } from './ended.ts'
+import { TaskFacts } from './prepare.ts'
+
+export type Looking = { database: Database; registry: ReadonlyMap<string, Action>; contextFor: ContextFor }
+
+/** Null while still nobody can tell; else its end, or that it is to be tried again. */
+export async function probeTask(looking: Looking, task: ClaimedTask): Promise<End | null> {
+  const action = looking.registry.get(task.action)
+  if (!action) return null
+  const place = boundPlace(task)
+  const facts = new TaskFacts(looking.database, task)
+  const state = place.host === null ? facts.state(place) : await facts.forRun(action, place)
+  const { context } = looking.contextFor(task, state, place)
+  const probe = await action.probe(context, task.args)
+  if (probe.happened === 'unknown') return null
+  context.log('info', `looked again whether it happened: ${probe.happened}`, { evidence: probe.evidence })
+  if (probe.happened === 'yes') return ended(task, { outcome: 'complete', result: probe.result })
+  const error = { code: 'did_not_happen', message: 'what was sent to the host did not happen', step: 'probe' }
+  return ended(task, { outcome: 'retry', afterMs: 0, error })
+}
+
+/**
+ * An uncertain task of a host that was confirmed off: looked for as far as can be looked, else it counts as not done. Null when it
+ * has nothing to do with that host.
+ */
+export async function settleOff(looking: Looking, task: ClaimedTask, host: string): Promise<End | null> {
+  const claims = await boundClaims(looking.database, task.id)
+  if (boundPlace(task).host !== host && !claims.includes(resource.host(host))) return null
+  const end = await probeTask(looking, task).catch(() => null)
+  return end ?? ended(task, { outcome: 'failed', error: hostOffError(host, 'probe') })
+}
+
+/** Of one host that was confirmed off all are settled at once. */
+const mostUncertain = 10_000
+
+/** Rounds over all uncertain tasks, one at a time; what still cannot be told waits for the next. */
+export class LookAgain {
+  readonly #looking: () => Looking | undefined
+  readonly #log: Logger
+  readonly #onEnd: (end: End) => void
+  #busy = false
+
+  constructor(looking: () => Looking | undefined, log: Logger, onEnd: (end: End) => void) {
+    this.#looking = looking
+    this.#log = log
+    this.#onEnd = onEnd
+  }
+
+  async round(): Promise<void> {
+    const looking = this.#looking()
+    if (this.#busy || !looking) return
+    this.#busy = true
+    try {
+      for (const task of await uncertainTasks(looking.database)) {
+        const end = await probeTask(looking, task).catch((error: unknown) => {
+          this.#log.info({ err: error, task: task.id }, 'it still cannot be told whether it happened')
+          return null
+        })
+        if (end) this.#onEnd(end)
+      }
+    } finally {
+      this.#busy = false
+    }
+  }
+
+  async hostOff(host: string): Promise<void> {
+    const looking = this.#looking()
+    if (!looking) return
+    for (const task of await uncertainTasks(looking.database, mostUncertain)) {
+      const end = await settleOff(looking, task, host)
+      if (end) this.#onEnd(end)
+    }
+  }
+}
