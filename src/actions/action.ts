@@ -4,6 +4,7 @@ import type { Static, TObject } from 'typebox'
 import type { Json, JsonObject } from '../db/json.ts'
 import type { Host } from '../host/host.ts'
 import type { DumpedSnapshot } from '../host/snapshots.ts'
+import type { DumpedSnapshot } from '../host/snapshots.ts'
 import type { StartsWithHost } from '../inventory/facts.ts'
 import type { Need } from '../inventory/candidates.ts'
 import type { FleetState } from '../inventory/fleet-state.ts'
@@ -80,6 +81,11 @@ export interface Observer {
   bindWhereabouts(uuid: string, host: string): Promise<void>
   /** Keeps a definition (dumped with its secrets) before it is removed from a host. */
   keepDefinition(uuid: string, host: string, xml: string): Promise<void>
+  /** Keeps dumped snapshots before a host is told to forget them; beside those that are kept already. */
+  keepSnapshots(uuid: string, host: string, snapshots: readonly DumpedSnapshot[]): Promise<void>
+  /** Those that no host was told of again yet. */
+  keptSnapshots(uuid: string): Promise<DumpedSnapshot[]>
+  dropKeptSnapshots(uuid: string): Promise<void>
   /** Keeps dumped snapshots before a host is told to forget them; beside those that are kept already. */
   keepSnapshots(uuid: string, host: string, snapshots: readonly DumpedSnapshot[]): Promise<void>
   /** Those that no host was told of again yet. */

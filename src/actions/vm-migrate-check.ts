@@ -1,6 +1,7 @@
 // Preflight of a migration: everything that the facts can tell before anything moves. The hosts look again as it runs.
 import type { PlacedDisk, StoreFacts, VmFacts } from '../inventory/facts.ts'
 import type { FleetState } from '../inventory/fleet-state.ts'
+import { memoryText } from '../model/memory-text.ts'
 import { quote } from '../model/name.ts'
 import { impossible, nothingToDo, possible, type Verdict } from './action.ts'
 import { refuseHost } from './host-refusal.ts'
@@ -42,11 +43,11 @@ export function checkMigrate(args: VmMigrateArgs, state: FleetState): Verdict {
 }
 
 function refusePower(vm: VmFacts, args: VmMigrateArgs, state: FleetState): Verdict | undefined {
-  if (vm.snapshots.length > 0) {
+  if (vm.snapshots.length > 0 && args.copyStorage) {
     return impossible(
       'has_snapshots',
-      `${named(vm)} has ${vm.snapshots.length} snapshots: libvirt does not move such a VM`,
-      'delete its snapshots first'
+      `${named(vm)} has ${vm.snapshots.length} snapshots inside its disks: a copy of the disks would leave them behind`,
+      'delete its snapshots first, or use a store that both hosts have'
     )
   }
   if (args.offline) return refuseOffline(vm)
@@ -106,7 +107,7 @@ function refuseTarget(vm: VmFacts, args: VmMigrateArgs, state: FleetState): Verd
   if (target.memoryMiB > 0 && vm.maxMemoryMiB > target.memoryMiB) {
     return impossible(
       'does_not_fit',
-      `${named(vm)} needs ${vm.maxMemoryMiB} MiB and ${target.name} has ${target.memoryMiB} MiB`,
+      `${named(vm)} needs ${memoryText(vm.maxMemoryMiB)} and ${target.name} has ${memoryText(target.memoryMiB)}`,
       'choose a larger host'
     )
   }

@@ -2,8 +2,10 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { HostError } from '../host/error.ts'
 import type { MigrateOptions } from '../host/host.ts'
+import { memoryText } from '../model/memory-text.ts'
 import { failed, type ActionContext, type Outcome, type Probe } from './action.ts'
 import type { Step } from './attempt.ts'
+import { takeOffSnapshots } from './carried-snapshots.ts'
 import { ownError } from './error.ts'
 import { parkIfCordoned } from './host-refusal.ts'
 import { defaultDeadlineSeconds, type VmMigrateArgs } from './vm-migrate-args.ts'
@@ -53,6 +55,7 @@ async function begin(
   const namesake = await ctx.host(target).vmByName(before.source.name)
   if (namesake) return failed(nameTaken(move, namesake.uuid))
   await ctx.observe.bindWhereabouts(uuid, target)
+  await takeOffSnapshots(ctx, uuid, source, step)
   step('migrate')
   const options = optionsOf(args, before, peerUri, ctx.state.host(target)?.migrationUri ?? null)
   await watched(ctx, move, ctx.host(source).migrateVm(uuid, options), watch, deadline)
@@ -130,7 +133,7 @@ async function showProgress(ctx: ActionContext, move: Move): Promise<void> {
   try {
     const job = await ctx.host(move.source).vmJob(move.uuid)
     if (!job) return
-    const rest = `${Math.round(job.remainingBytes / 1024 ** 2)} MiB to go`
+    const rest = `${memoryText(Math.round(job.remainingBytes / 1024 ** 2))} to go`
     ctx.progress({ done: job.processedBytes, total: job.totalBytes, unit: 'bytes', note: rest })
   } catch (error) {
     // Progress is a courtesy.
@@ -171,6 +174,8 @@ export async function probeMigration(ctx: ActionContext, args: VmMigrateArgs): P
   if (row.outcome === 'uncertain') return { happened: 'unknown', evidence, why: row.why }
   // A definition that is left at the source is the run's to remove.
   if (row.outcome !== 'at_target' || source || !target) return { happened: 'no', evidence }
+  // So are snapshots of which the target was not told yet.
+  if ((await ctx.observe.keptSnapshots(move.uuid)).length > 0) return { happened: 'no', evidence }
   if (move.source !== null) await ctx.observe.vm(move.source, move.uuid)
   await ctx.observe.vm(move.target, move.uuid)
   return { happened: 'yes', evidence, result: { from: move.source, to: move.target } }

@@ -1,6 +1,7 @@
 // Settles a migration by the row that fits what both hosts say: cleans up what is left, and says what became of the VM.
 import { complete, failed, retry, uncertain, type ActionContext, type Outcome } from './action.ts'
 import { maxAttempts, retryDelayMs, type Step } from './attempt.ts'
+import { putBackSnapshots } from './carried-snapshots.ts'
 import { errorOf, isTransient, ownError } from './error.ts'
 import type { Watch } from './vm-migrate-run.ts'
 import type { Move, Sight } from './vm-migrate-look.ts'
@@ -21,14 +22,15 @@ export async function settleMigration(
     case 'at_target_source_left':
       return arrived(ctx, move, sight, step)
     case 'at_source':
-      return stayed(ctx, move, watch)
+      return stayed(ctx, move, watch, step)
     case 'at_source_target_left':
       step('remove the copy at the target')
       await ctx.host(move.target).powerOffVm(move.uuid)
-      return stayed(ctx, move, watch)
+      return stayed(ctx, move, watch, step)
     case 'both_running':
       return twoWriters(ctx, move, sight, step)
     case 'nowhere':
+      await putBackWhereDefined(ctx, move, sight, step)
       await observeBoth(ctx, move)
       return failed(runsNowhere(move, sight, watch))
     default:
@@ -57,12 +59,16 @@ async function arrived(ctx: ActionContext, move: Move, sight: Sight, step: Step)
       await host.untilVm(move.uuid, (vm) => vm === undefined, { timeoutMs: goneMs })
     }
   }
+  const untold = await putBackSnapshots(ctx, move, move.target, step)
   step('look at the target')
   await observeBoth(ctx, move)
+  if (untold) return failed(untold)
   return complete({ from: move.source, to: move.target, power: sight.target?.power ?? null })
 }
 
-async function stayed(ctx: ActionContext, move: Move, watch: Watch): Promise<Outcome> {
+async function stayed(ctx: ActionContext, move: Move, watch: Watch, step: Step): Promise<Outcome> {
+  const untold = move.source === null ? undefined : await putBackSnapshots(ctx, move, move.source, step)
+  if (untold) ctx.log('error', untold.message, { host: move.source })
   await observeBoth(ctx, move)
   const { reported, stopped } = watch
   const there = `${move.name} stays on ${move.source}`
@@ -106,6 +112,18 @@ async function twoWriters(ctx: ActionContext, move: Move, sight: Sight, step: St
     ),
     sight.evidence
   )
+}
+
+/** It runs nowhere; what is left of it keeps its snapshots. */
+async function putBackWhereDefined(
+  ctx: ActionContext,
+  move: Move,
+  { source, target }: Sight,
+  step: Step
+): Promise<void> {
+  const host = source?.persistent ? move.source : target?.persistent ? move.target : null
+  const untold = host === null ? undefined : await putBackSnapshots(ctx, move, host, step)
+  if (untold) ctx.log('error', untold.message, { host })
 }
 
 async function observeBoth(ctx: ActionContext, move: Move): Promise<void> {

@@ -10,6 +10,7 @@ import { confirmOff, isConfirmedOff, leaveBehind } from '../inventory/maintenanc
 import { shareStore } from '../inventory/stores.ts'
 import { forgetSaved, noteSaved, setAutostart } from '../inventory/vm-life.ts'
 import { dropKeptSnapshots, keepSnapshots, readKeptSnapshots } from '../inventory/kept-snapshots.ts'
+import { dropKeptSnapshots, keepSnapshots, readKeptSnapshots } from '../inventory/kept-snapshots.ts'
 import { bindWhereabouts, whereabouts } from '../inventory/whereabouts.ts'
 import { resource } from '../model/resource.ts'
 import { unpark } from '../queue/dispatch.ts'
@@ -70,6 +71,9 @@ export function createObserver({ database, hosts, definitionKey, onConfirmedOff 
     whereabouts: (uuid) => whereabouts(database, uuid),
     bindWhereabouts: (uuid, host) => bindWhereabouts(database, uuid, host),
     keepDefinition: (uuid, host, xml) => keepDefinition(database, definitionKey, { uuid, host, xml }),
+    keepSnapshots: (uuid, host, snapshots) => keepSnapshots(database, definitionKey, { uuid, host, snapshots }),
+    keptSnapshots: (uuid) => readKeptSnapshots(database, definitionKey, uuid),
+    dropKeptSnapshots: (uuid) => dropKeptSnapshots(database, uuid),
     keepSnapshots: (uuid, host, snapshots) => keepSnapshots(database, definitionKey, { uuid, host, snapshots }),
     keptSnapshots: (uuid) => readKeptSnapshots(database, definitionKey, uuid),
     dropKeptSnapshots: (uuid) => dropKeptSnapshots(database, uuid),

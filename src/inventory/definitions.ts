@@ -69,15 +69,16 @@ export async function readDefinition(
   return { ...kept, xml: unseal(key, uuid, sealed) }
 }
 
-// Bound to the VM: a row put in another's place does not open.
-function seal(key: Buffer, uuid: string, xml: string): Buffer {
+/** Bound to the VM: a row put in another's place does not open. */
+export function seal(key: Buffer, uuid: string, xml: string): Buffer {
   const nonce = randomBytes(NONCE_BYTES)
   const cipher = createCipheriv(CIPHER, key, nonce, { authTagLength: TAG_BYTES }).setAAD(Buffer.from(uuid))
   const body = Buffer.concat([cipher.update(xml, 'utf8'), cipher.final()])
   return Buffer.concat([Buffer.of(VERSION), nonce, cipher.getAuthTag(), body])
 }
 
-function unseal(key: Buffer, uuid: string, sealed: Buffer): string {
+/** @throws InventoryError `sealed` when this key does not open it */
+export function unseal(key: Buffer, uuid: string, sealed: Buffer): string {
   const nonce = sealed.subarray(1, 1 + NONCE_BYTES)
   const tag = sealed.subarray(1 + NONCE_BYTES, 1 + NONCE_BYTES + TAG_BYTES)
   try {

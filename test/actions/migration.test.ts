@@ -171,7 +171,13 @@ describe('vm.migrate', () => {
     ['a VM that shuts down', { ...onShared, power: 'stopping' }, {}, 'vm_not_running'],
     ['a VM that another migration paused', { ...onShared, power: 'paused', reason: 'migrating' }, {}, 'vm_not_running'],
     ["another manager's VM", { ...onShared, owner: 'foreign' }, {}, 'vm_foreign'],
-    ['a VM with snapshots', { ...onShared, snapshots: [snapshot('a'), snapshot('b')] }, {}, 'has_snapshots'],
+    ['a VM with snapshots', { ...onShared, snapshots: [snapshot('a'), snapshot('b')] }, {}, 'possible'],
+    [
+      'snapshots inside disks that are copied',
+      { ...running, snapshots: [snapshot('a')], disks: [disk('h1/default', 'a')] },
+      { copyStorage: true },
+      'has_snapshots'
+    ],
     ['a VM defined on the target', { ...onShared, elsewhere: { h2: 'defined' } }, {}, 'defined_on_target'],
     ['a VM active on the target', { ...onShared, elsewhere: { h2: 'active' } }, {}, 'vm_active_elsewhere'],
     ['a disk in a local store', { ...running, disks: [disk('h1/default', 'a')] }, {}, 'store_not_on_target'],
