@@ -4,10 +4,9 @@ import { Value } from 'typebox/value'
 import type { TSchema } from 'typebox'
 import type { JsonObject, Json } from '../db/json.ts'
 import { quote } from '../model/name.ts'
+import { ruleText, type SchemaError } from '../model/schema-rule.ts'
 import type { Action } from './action.ts'
 import { RequestError } from './request-error.ts'
-
-type SchemaError = { keyword: string; schemaPath: string; instancePath: string; params: object; message: string }
 
 const validators = new WeakMap<TSchema, Validator>()
 
@@ -42,13 +41,12 @@ function asRequestError(action: Action, args: JsonObject, errors: readonly Schem
   const error = errors.find((candidate) => candidate.keyword === 'anyOf') ?? errors[0]
   const pointer = error?.instancePath ?? ''
   const schema = schemaAt(action.args, pointer)
-  const rule = schema?.['x-rule']
   return new RequestError(
     'bad_args',
-    `${shown(valueAt(args, pointer))} is not allowed as ${quote(pointer.slice(1))} of ${action.name}: it ${ruleOf(error, rule)}`,
+    `${shown(valueAt(args, pointer))} is not allowed as ${quote(pointer.slice(1))} of ${action.name}: it ${error ? ruleText(error, schema) : 'does not fit'}`,
     {
       pointer,
-      next: describe(schema)
+      next: describe(schema, /^(pattern|anyOf|const|enum)$/.test(error?.keyword ?? ''))
     }
   )
 }
@@ -68,6 +66,7 @@ function unknownField(action: Action, error: SchemaError): RequestError {
 
 type AnySchema = TSchema & {
   'x-rule'?: string
+  'x-ref'?: string
   properties?: Record<string, AnySchema>
   items?: AnySchema
   description?: string
@@ -90,15 +89,13 @@ function valueAt(value: Json | undefined, pointer: string): Json | undefined {
   return at
 }
 
-function ruleOf(error: SchemaError | undefined, rule: string | undefined): string {
-  if (error?.keyword === 'pattern' && rule) return `must be ${rule}`
-  return error?.message ?? 'does not fit'
-}
-
-function describe(schema: AnySchema | undefined): string {
+/** @param said the message says already what may stand there */
+function describe(schema: AnySchema | undefined, said = false): string {
   const choices = schema?.anyOf?.flatMap((choice) => (choice.const === undefined ? [] : [shown(choice.const)]))
-  const of = choices && choices.length > 0 ? `one of ${choices.join(', ')}` : undefined
-  return [schema?.description, of, schema?.['x-rule']].filter(Boolean).join('; ') || 'see `taskomatic --help`'
+  const of = choices && choices.length > 0 && !said ? `one of ${choices.join(', ')}` : undefined
+  // A reference's description says its rule.
+  const rule = said || schema?.['x-ref'] !== undefined ? undefined : schema?.['x-rule']
+  return [schema?.description, of, rule].filter(Boolean).join('; ') || 'see `taskomatic --help`'
 }
 
 const shown = (value: Json | undefined): string =>

@@ -25,7 +25,7 @@ export const HostRef = ref(
   'host',
   nameRule('host').pattern,
   nameRule('host').maxLength,
-  nameRule('host').rule,
+  `made of ${nameRule('host').rule}`,
   'Host, by name'
 )
 export const StoreRef = ref(
@@ -46,7 +46,7 @@ export const VolumeRef = ref(
 /** A name that is to be given, or that needs its host beside it to mean something (a pool). */
 export const newName = (kind: NameKind, description: string) => {
   const { pattern, maxLength, rule } = nameRule(kind)
-  return Type.String({ 'x-name': kind, 'x-rule': rule, minLength: 1, maxLength, pattern, description })
+  return Type.String({ 'x-name': kind, 'x-rule': `made of ${rule}`, minLength: 1, maxLength, pattern, description })
 }
 
 /** `nfs1/web1.qcow2` → store `nfs1`, volume `web1.qcow2`; the store of `h1/default/a` is `h1/default`. */

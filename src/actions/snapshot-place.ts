@@ -18,7 +18,7 @@ export const snapshotName = (description: string) =>
     minLength: 1,
     maxLength: 100,
     pattern: '^[A-Za-z0-9][A-Za-z0-9._-]*$',
-    'x-rule': 'up to 100 letters, digits, ".", "_" and "-", beginning with a letter or digit'
+    'x-rule': 'made of letters, digits, ".", "_" and "-", beginning with a letter or digit'
   })
 
 export const descriptionText = Type.String({

@@ -4,7 +4,7 @@ import { HostRef, newName, StoreRef, VolumeRef } from './refs.ts'
 
 const maxMemoryMiB = 16_777_216 // 16 TiB
 const maxVcpus = 1024
-const maxVolumeMiB = 67_108_864 // 64 TiB
+const maxVolumeMiB = 1_073_741_824 // 1 PiB
 const maxDisks = 24
 const maxNics = 16
 const maxXmlCharacters = 200_000
@@ -50,7 +50,7 @@ export const nicFields = {
       minLength: 1,
       maxLength: 15,
       pattern: '^[A-Za-z0-9][A-Za-z0-9._-]*$',
-      'x-rule': 'a bridge has up to 15 letters, digits, ".", "_" and "-"'
+      'x-rule': 'made of letters, digits, ".", "_" and "-", beginning with a letter or digit'
     })
   ),
   model: Type.Optional(

@@ -4,6 +4,7 @@ import { Type, type Static } from 'typebox'
 import { HostError } from '../host/error.ts'
 import type { Host } from '../host/host.ts'
 import type { FleetState } from '../inventory/fleet-state.ts'
+import { memoryText } from '../model/memory-text.ts'
 import { quote } from '../model/name.ts'
 import { resource } from '../model/resource.ts'
 import type { ObservedVolume } from '../model/storage.ts'
@@ -84,7 +85,7 @@ export const volumeClone = action({
     if (given.sizeMiB !== undefined && given.sizeMiB * mebibyte < facts.capacityBytes) {
       return impossible(
         'cannot_shrink',
-        `volume ${quote(given.volume)} has ${facts.capacityBytes / mebibyte} MiB: a copy of ${given.sizeMiB} MiB would cut data off`,
+        `volume ${quote(given.volume)} has ${memoryText(facts.capacityBytes / mebibyte)}: a copy of ${memoryText(given.sizeMiB)} would cut data off`,
         'ask for a larger size, or leave it out'
       )
     }

@@ -1,6 +1,7 @@
 // Makes a volume larger. Never smaller, since that cuts data off, and never under a running VM, which would not notice.
 import { Type, type Static } from 'typebox'
 import { resource } from '../model/resource.ts'
+import { memoryText } from '../model/memory-text.ts'
 import { quote } from '../model/name.ts'
 import {
   action,
@@ -35,7 +36,7 @@ export const volumeResize = action({
   summary: 'Make a volume larger',
   args,
   irreversible: true,
-  title: ({ volume, sizeMiB }) => `Resize volume ${volume} to ${sizeMiB} MiB`,
+  title: ({ volume, sizeMiB }) => `Resize volume ${volume} to ${memoryText(sizeMiB)}`,
   claims({ volume: id }, state) {
     const { store, volume } = splitVolume(id)
     readHostsOf(state, store)
@@ -83,7 +84,7 @@ export const volumeResize = action({
 })
 
 const shrinks = ({ volume, sizeMiB }: Args, bytes: number): string =>
-  `volume ${quote(volume)} has ${bytes / mebibyte} MiB: making it smaller (${sizeMiB} MiB) would cut data off`
+  `volume ${quote(volume)} has ${memoryText(bytes / mebibyte)}: making it smaller (${memoryText(sizeMiB)}) would cut data off`
 
 async function resize(ctx: ActionContext, given: Args, step: Step): Promise<Outcome> {
   const { store, volume } = splitVolume(given.volume)

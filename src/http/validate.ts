@@ -4,9 +4,9 @@ import type { FastifySchemaCompiler } from 'fastify'
 import type { TSchema } from 'typebox'
 import { Compile } from 'typebox/compile'
 import { quote } from '../model/name.ts'
+import { ruleText, type SchemaError } from '../model/schema-rule.ts'
 import { HttpError } from './problem.ts'
 
-type SchemaError = { keyword: string; instancePath: string; params: Record<string, unknown>; message: string }
 type Shape = TSchema & {
   properties?: Record<string, Shape>
   items?: Shape
@@ -29,7 +29,7 @@ function refusal(schema: Shape, value: unknown, errors: readonly SchemaError[], 
   const where = part === 'querystring' ? 'the query' : part === 'params' ? 'the path' : 'the request'
   const extra = errors.find((error) => error.keyword === 'additionalProperties')
   if (extra) {
-    const [name = '?'] = extra.params['additionalProperties'] as string[]
+    const [name = '?'] = (extra.params as { additionalProperties: string[] }).additionalProperties
     const known = Object.keys(shapeAt(schema, extra.instancePath)?.properties ?? {})
     const place = extra.instancePath === '' ? where : `${where} at ${extra.instancePath}`
     return refused(
@@ -41,7 +41,7 @@ function refusal(schema: Shape, value: unknown, errors: readonly SchemaError[], 
   }
   const missing = errors.find((error) => error.keyword === 'required')
   if (missing) {
-    const [name = '?'] = missing.params['requiredProperties'] as string[]
+    const [name = '?'] = (missing.params as { requiredProperties: string[] }).requiredProperties
     const at = `${missing.instancePath}/${name}`
     return refused('missing_field', `${where} has no ${quote(name)}`, at, `give it${explained(shapeAt(schema, at))}`)
   }
@@ -58,7 +58,7 @@ function refusal(schema: Shape, value: unknown, errors: readonly SchemaError[], 
   const shape = shapeAt(schema, at)
   return refused(
     'bad_value',
-    `${at === '' ? where : at} is ${shown}, which ${error?.message ?? 'does not fit'}`,
+    `${at === '' ? where : at} is ${shown}, which ${error ? ruleText(error, shape) : 'does not fit'}`,
     at,
     `correct it${explained(shape)}`
   )

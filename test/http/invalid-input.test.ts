@@ -94,7 +94,7 @@ const cases: Case[] = [
     400,
     'bad_args',
     /^\/args\/memoryMiB$/,
-    /-512.*>= 1/,
+    /-512.*must be 1 MiB or more/,
     /MiB/
   ],
   [
@@ -104,7 +104,7 @@ const cases: Case[] = [
     400,
     'bad_args',
     /^\/args\/disks\/0\/sizeMiB$/,
-    /-1.*>= 1/,
+    /-1.*must be 1 MiB or more/,
     /MiB/
   ],
   [
