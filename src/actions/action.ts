@@ -4,12 +4,13 @@ import type { Static, TObject } from 'typebox'
 import type { Json, JsonObject } from '../db/json.ts'
 import type { Host } from '../host/host.ts'
 import type { DumpedSnapshot } from '../host/snapshots.ts'
-import type { DumpedSnapshot } from '../host/snapshots.ts'
 import type { StartsWithHost } from '../inventory/facts.ts'
 import type { Need } from '../inventory/candidates.ts'
 import type { FleetState } from '../inventory/fleet-state.ts'
 import type { EndedChild } from '../queue/dispatch.ts'
+import type { Staging } from '../staging/staging.ts'
 import type { Claim, Effect, NewTask, TaskError, Units } from '../queue/task.ts'
+import type { UndoState } from '../queue/state.ts'
 import type { PlannedChildren } from './children.ts'
 import type { RequestedTask } from './submission.ts'
 
@@ -41,6 +42,7 @@ export type Outcome =
 
 export const complete = (result: Json = null): Outcome => ({ outcome: 'complete', result })
 export const failed = (error: TaskError): Outcome => ({ outcome: 'failed', error })
+export const cancelled = (error: TaskError): Outcome => ({ outcome: 'cancelled', error })
 export const retry = (afterMs: number, error: TaskError): Outcome => ({ outcome: 'retry', afterMs, error })
 export const park = (reason: string, key: string): Outcome => ({ outcome: 'park', reason, key })
 export const expand = (children: NewTask[]): Outcome => ({ outcome: 'expand', children })
@@ -86,11 +88,6 @@ export interface Observer {
   /** Those that no host was told of again yet. */
   keptSnapshots(uuid: string): Promise<DumpedSnapshot[]>
   dropKeptSnapshots(uuid: string): Promise<void>
-  /** Keeps dumped snapshots before a host is told to forget them; beside those that are kept already. */
-  keepSnapshots(uuid: string, host: string, snapshots: readonly DumpedSnapshot[]): Promise<void>
-  /** Those that no host was told of again yet. */
-  keptSnapshots(uuid: string): Promise<DumpedSnapshot[]>
-  dropKeptSnapshots(uuid: string): Promise<void>
   /** The definition kept last, and the host that it was on. */
   keptDefinition(uuid: string): Promise<{ host: string; xml: string } | undefined>
   /** A saved image was made and seen on the host: it may be restored until the VM is seen to run anywhere. */
@@ -118,12 +115,16 @@ export interface ActionContext {
   /** A connection to a host that is not in the inventory yet (host.add, host.check). */
   connect(address: { name: string; controlUri: string }): Promise<{ host: Host; close(): Promise<void> }>
   readonly observe: Observer
+  /** Volumes' bytes on their way between a client and a host. */
+  readonly staging: Staging
   log(level: 'info' | 'warn' | 'error', message: string, data?: JsonObject): void
   /** Names what is being done now; an error says at which step it happened. */
   step(name: string): void
   progress(progress: { done: number; total: number | null; unit: string; note?: string }): void
   /** Children to expand into, asked of predicted state like a submission; what is impossible is told one by one. */
   planChildren(requests: readonly RequestedTask[]): Promise<PlannedChildren>
+  /** Tells on tasks that have ended what became of their undoing. */
+  markUndone(tasks: readonly { task: number; state: UndoState }[]): Promise<void>
 }
 
 export interface Action<S extends TObject = TObject> {
@@ -180,8 +181,16 @@ export interface Action<S extends TObject = TObject> {
 
 /** Whatever makes a VM active on a host says so here, by `room`, or by a placement: its memory is promised there as it starts. */
 export type Binding =
-  /** `target`: the host that it brings a VM to, by name or placed. `room`: promised on the target, where there is one. */
-  | { host: string; target?: string | PlacementNeed; room?: { vm: string; memoryMiB: number } }
+  /**
+   * `target`: the host that it brings a VM to, by name or placed. `room`: promised on the target, where there is one. `elsewhere`:
+   * asked when the host has no such room, and answers what another must have, or null when no other will do.
+   */
+  | {
+      host: string
+      target?: string | PlacementNeed
+      room?: { vm: string; memoryMiB: number }
+      elsewhere?: (state: FleetState) => PlacementNeed | null
+    }
   /** The host is found by placement. */
   | { place: PlacementNeed }
 

@@ -1,4 +1,6 @@
 // What an action acts through: hosts, the log, progress, and the inventory's observer.
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import type { Logger } from 'pino'
 import type { Action, ActionContext, Observer } from '../actions/action.ts'
 import { planChildren } from '../actions/children.ts'
@@ -8,6 +10,8 @@ import type { FleetState } from '../inventory/fleet-state.ts'
 import { parseResource } from '../model/resource.ts'
 import type { ClaimedTask } from '../queue/dispatch.ts'
 import { appendLog, setProgress } from '../queue/log.ts'
+import { Staging } from '../staging/staging.ts'
+import { setUndoStates } from '../queue/undo.ts'
 import type { Place } from './choose-host.ts'
 
 export type ContextParts = {
@@ -17,6 +21,8 @@ export type ContextParts = {
   isHostUp(host: string): boolean
   connect: ActionContext['connect']
   observer: Observer
+  /** Default: one in the temporary directory, for those who bring no bytes. */
+  staging?: Staging
 }
 
 /** Builds what an action acts through; `step` tells which step it was at last. */
@@ -30,6 +36,7 @@ export function createContexts(
   parts: ContextParts & { database: Database; registry: ReadonlyMap<string, Action>; log: Logger }
 ) {
   const { database, log } = parts
+  const staging = parts.staging ?? new Staging({ directory: join(tmpdir(), `taskomatic-${parts.instance}`) })
   function contextFor(task: ClaimedTask, state: FleetState, place: Place, signal: AbortSignal) {
     let step: string | undefined
     const { id, attempt } = task
@@ -52,13 +59,15 @@ export function createContexts(
       host: (name) => parts.hosts.host(name),
       connect: parts.connect,
       observe: parts.observer,
+      staging,
       log: note,
       step(name) {
         step = name
         note('info', name)
       },
       progress: (progress) => write(() => setProgress(database, { task: id, attempt, progress })),
-      planChildren: (requests) => planChildren(database, parts.registry, { id, by: task.by }, requests)
+      planChildren: (requests) => planChildren(database, parts.registry, { id, by: task.by }, requests),
+      markUndone: (tasks) => setUndoStates(database, tasks)
     }
     return { context, step: () => step }
   }

@@ -3,6 +3,7 @@
 import type { Logger } from 'pino'
 import type { Action } from '../actions/action.ts'
 import type { Database } from '../db/open.ts'
+import type { Staging } from '../staging/staging.ts'
 import { HostConnections, type HostConnectionsOptions } from '../host/connections.ts'
 import { startDispatcher, type Dispatcher, type DispatcherOptions } from './dispatcher.ts'
 import { readInstance } from '../inventory/installation.ts'
@@ -20,6 +21,8 @@ export type EngineOptions = Pick<DispatcherOptions, 'workers' | 'drainMs' | 'lea
   /** Between two guard lists of a host. Default 300,000. */
   guardListMs?: number
   onMissed?: WatchOptions['onMissed']
+  /** Where uploads wait and downloads meet; shared with whoever talks to clients. */
+  staging?: Staging
 }
 
 export type Engine = {
@@ -57,6 +60,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     registry,
     log,
     instance,
+    ...(options.staging ? { staging: options.staging } : {}),
     hosts,
     isHostUp: (host) => watchers.isUp(host),
     isRoomFreedSince: (atMs) => watchers.isRoomFreedSince(atMs),

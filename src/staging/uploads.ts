@@ -168,7 +168,7 @@ export class Uploads {
   async sweep(olderThanMs: number, isWanted: (upload: string) => Promise<boolean>): Promise<number> {
     const names = await listed(this.#directory)
     let removed = 0
-    for (const id of new Set(names.map((name) => name.slice(0, 36)).filter((id) => idPattern.test(id)))) {
+    for (const id of new Set(names.map((name) => name.slice(0, 36)).filter((name) => idPattern.test(name)))) {
       if (this.#writing.has(id)) continue
       const isWhole = names.includes(`${id}.json`)
       if (isWhole && Date.now() - (await lastTouched(this.#file(id, 'json'))) < olderThanMs) continue

@@ -1,5 +1,6 @@
 // Actions run against simulated hosts through the real host layer, with an inventory in memory in place of the database:
 // what a task would see is what was last observed, and a task is bound, checked and run as the dispatcher does it.
+import { randomUUID } from 'node:crypto'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -10,6 +11,7 @@ import { HostConnections } from '../../src/host/connections.ts'
 import { HostError } from '../../src/host/error.ts'
 import { InventoryError } from '../../src/inventory/error.ts'
 import { FleetState } from '../../src/inventory/fleet-state.ts'
+import { Staging } from '../../src/staging/staging.ts'
 import { startSimFleet, type SimFleet, type SimFleetOptions } from '../../src/sim/fleet.ts'
 import { Memory, split, type Known, type Sighting } from './memory.ts'
 
@@ -26,6 +28,9 @@ export type Ran = {
 export class AnyStage {
   readonly hosts: HostConnections
   readonly memory = new Memory()
+  /** Made when the first bytes are kept. */
+  readonly stagingDirectory = join(tmpdir(), `act-staging-${randomUUID()}`)
+  readonly staging = new Staging({ directory: this.stagingDirectory })
   #task = 40
   #macs = 0
 
@@ -253,13 +258,15 @@ export class Task {
       host: (name) => this.#stage.hosts.host(name),
       connect: (address) => this.#stage.hosts.connect(address),
       observe: this.#stage.observer,
+      staging: this.#stage.staging,
       log: (level, message) => void ran.logs.push(`${level}: ${message}`),
       step(name) {
         ran.steps.push(name)
         onStep?.(name)
       },
       progress: ({ done, total }) => void ran.progress.push({ done, total }),
-      planChildren: () => Promise.reject(new Error('nothing expands here'))
+      planChildren: () => Promise.reject(new Error('nothing expands here')),
+      markUndone: () => Promise.reject(new Error('nothing is undone here'))
     }
     return { ctx, verdict }
   }
@@ -293,7 +300,11 @@ export async function withStage(
       migrationUri: null
     }))
     await stage.prepare(known, '/shared')
-    await use(stage)
+    try {
+      await use(stage)
+    } finally {
+      rmSync(stage.stagingDirectory, { recursive: true, force: true })
+    }
   } finally {
     await hosts.stop()
     await fleet.stop()
