@@ -1130,9 +1130,9 @@ CREATE FUNCTION queue.children_of(p_parent bigint) RETURNS jsonb
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
   select jsonb_agg(jsonb_build_object('id', c.id, 'index', c.index, 'action', c.action, 'title', c.title, 'args', c.args,
-    'state', c.outcome, 'result', c.result, 'error', c.error, 'undo', c.step) order by c.id)
+    'state', c.outcome, 'result', c.result, 'error', c.error, 'undo', c.step, 'undoes', c.undo -> 'of') order by c.id)
   from (
-    select t.id, t.action, t.title, t.args, t.outcome, t.result, t.error, u.step, row_number() over (order by t.id) - 1 as index
+    select t.id, t.action, t.title, t.args, t.outcome, t.result, t.error, u.step, t.undo, row_number() over (order by t.id) - 1 as index
     from queue.task t left join queue.undo_step u on u.task = t.id where t.parent = p_parent
   ) c
 $$;
@@ -1968,6 +1968,20 @@ end
 $$;
 
 ALTER FUNCTION queue.line_edges(p_resource integer[], p_position bigint[], p_task bigint[], p_exclusive boolean[], p_without bigint[]) OWNER TO taskomatic_owner;
+
+-- Name: lock_for_rewriting(text[]); Type: FUNCTION; Schema: queue
+
+CREATE FUNCTION queue.lock_for_rewriting(p_names text[]) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  perform pg_advisory_xact_lock(7243003);
+  perform from queue.resource where name = any (p_names collate "C") order by name for update;
+end
+$$;
+
+ALTER FUNCTION queue.lock_for_rewriting(p_names text[]) OWNER TO taskomatic_owner;
 
 -- Name: lock_resources(text[], boolean[]); Type: FUNCTION; Schema: queue
 
@@ -5174,6 +5188,11 @@ REVOKE ALL ON FUNCTION queue.lease_holds(p_dispatcher bigint) FROM PUBLIC;
 -- Name: FUNCTION line_edges(p_resource integer[], p_position bigint[], p_task bigint[], p_exclusive boolean[], p_without bigint[]); Type: ACL; Schema: queue
 
 REVOKE ALL ON FUNCTION queue.line_edges(p_resource integer[], p_position bigint[], p_task bigint[], p_exclusive boolean[], p_without bigint[]) FROM PUBLIC;
+
+-- Name: FUNCTION lock_for_rewriting(p_names text[]); Type: ACL; Schema: queue
+
+REVOKE ALL ON FUNCTION queue.lock_for_rewriting(p_names text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION queue.lock_for_rewriting(p_names text[]) TO taskomatic_client;
 
 -- Name: FUNCTION lock_resources(p_names text[], p_exclusive boolean[]); Type: ACL; Schema: queue
 

@@ -27,7 +27,7 @@ export async function planChildren(
   let left = requests.map((task, index) => ({ task, index }))
   while (left.length > 0) {
     const request = { tasks: left.map(({ task }) => task), plan: { onFailure: 'continue' as const }, by: parent.by }
-    const { evaluation } = await evaluateLoaded(sql, askedOf(request, registry), new Set(), parent.id)
+    const { evaluation } = await evaluateLoaded(sql, await askedOf(sql, request, registry), new Set(), parent.id)
     if (evaluation.refusals.length === 0) {
       return { children: [...asSubmission(request, evaluation.tasks).tasks], refused }
     }

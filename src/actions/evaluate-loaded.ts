@@ -4,7 +4,9 @@ import type { JsonObject } from '../db/json.ts'
 import type { Sql } from '../db/open.ts'
 import type { Overlay } from '../inventory/fleet-state.ts'
 import { loadFacts } from '../inventory/load.ts'
+import { newMacs } from '../inventory/macs.ts'
 import { quote } from '../model/name.ts'
+import { resource } from '../model/resource.ts'
 import { openEffects } from '../queue/submit.ts'
 import type { Action } from './action.ts'
 import { checkArgs } from './check-args.ts'
@@ -17,8 +19,36 @@ const maxTasks = 20_000
 // Facts lead to further facts (a VM to its disks, these to their stores); each round loads at least one more.
 const maxLoadRounds = 100
 
-/** What is asked for, its actions known and its arguments checked. @throws RequestError */
-export function askedOf(request: SubmissionRequest, registry: ReadonlyMap<string, Action>): Asked[] {
+/** What is asked for, its actions known, its arguments checked and prepared. @throws RequestError */
+export async function askedOf(
+  sql: Sql,
+  request: SubmissionRequest,
+  registry: ReadonlyMap<string, Action>
+): Promise<Asked[]> {
+  const asked = checkedOf(request, registry)
+  const wanted = asked.map(({ action, args }) => action.freshMacs?.(args) ?? 0)
+  const macs = await freshMacs(
+    sql,
+    wanted.reduce((sum, count) => sum + count, 0)
+  )
+  return asked.map(({ action, args }, index) => {
+    const fresh = { macs: macs.splice(0, wanted[index]) }
+    return { action, args: within(request, index, () => (action.prepare?.(args, fresh) ?? args) as JsonObject) }
+  })
+}
+
+/** Addresses that no card has, and that no open task will give to one. */
+async function freshMacs(sql: Sql, count: number): Promise<string[]> {
+  const fresh: string[] = []
+  for (let round = 0; round < maxLoadRounds && fresh.length < count; round++) {
+    const drawn = await newMacs(sql, count - fresh.length)
+    const taken = new Set((await openEffects(sql, drawn.map(resource.mac))).map(({ subject }) => subject))
+    fresh.push(...drawn.filter((mac) => !taken.has(resource.mac(mac))))
+  }
+  return fresh
+}
+
+function checkedOf(request: SubmissionRequest, registry: ReadonlyMap<string, Action>): Asked[] {
   if (request.tasks.length === 0 || request.tasks.length > maxTasks) {
     throw new RequestError('bad_size', `a submission holds 1 to ${maxTasks} tasks, not ${request.tasks.length}`, {
       pointer: '/tasks',
@@ -34,13 +64,17 @@ export function askedOf(request: SubmissionRequest, registry: ReadonlyMap<string
         next: `one of ${[...registry.keys()].join(', ')}`
       })
     }
-    try {
-      const args = checkArgs(action, task.args)
-      return { action, args: action.prepare ? (action.prepare(args) as JsonObject) : args }
-    } catch (error) {
-      throw error instanceof RequestError ? error.within(`${pointerTo(request, index)}/args`) : error
-    }
+    return { action, args: within(request, index, () => checkArgs(action, task.args)) }
   })
+}
+
+/** A refusal says at which element. */
+function within<T>(request: SubmissionRequest, index: number, body: () => T): T {
+  try {
+    return body()
+  } catch (error) {
+    throw error instanceof RequestError ? error.within(`${pointerTo(request, index)}/args`) : error
+  }
 }
 
 /** Everything was loaded. */

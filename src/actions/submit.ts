@@ -41,7 +41,7 @@ export function createSubmitter(options: { database: Database; registry: Readonl
       const replay = await replayOf(database, request)
       if (replay) return replay
       try {
-        return await submitNew(database, askedOf(request, registry), request)
+        return await submitNew(database, await askedOf(database, request, registry), request)
       } catch (error) {
         // Its twin may have been stored meanwhile: what that brings about is then what makes this one impossible.
         const twin = error instanceof RequestError ? await replayOf(database, request) : undefined
@@ -50,7 +50,7 @@ export function createSubmitter(options: { database: Database; registry: Readonl
       }
     },
     async preview(request) {
-      const { evaluation } = await evaluateLoaded(database, askedOf(request, registry), new Set())
+      const { evaluation } = await evaluateLoaded(database, await askedOf(database, request, registry), new Set())
       return previewOf(database, accepted(evaluation, request), request)
     }
   }

@@ -1,11 +1,13 @@
 // Is a new VM possible? Names, stores, volumes and networks as they will be when the task's turn comes.
 import type { FleetState } from '../inventory/fleet-state.ts'
+import { memoryText } from '../model/memory-text.ts'
 import { quote } from '../model/name.ts'
 import { impossible, possible, type Verdict } from './action.ts'
 import { refuseHost } from './host-refusal.ts'
 import type { VmCreateArgs } from './vm-create-args.ts'
 import { readGivenXml } from './vm-create-xml.ts'
 import { diskProblem, plannedDisks, plannedStores, type PlannedDisk } from './vm-create-disks.ts'
+import { macsOf, refuseMac } from './vm-nic-mac.ts'
 import { refuseStore, volumeUsers } from './volume-place.ts'
 
 export function checkCreate(args: VmCreateArgs, state: FleetState): Verdict {
@@ -16,6 +18,7 @@ export function checkCreate(args: VmCreateArgs, state: FleetState): Verdict {
     refuseSize(args, state) ??
     refuseDisks(args, state) ??
     refuseNics(args, state) ??
+    refuseMacs(args, state) ??
     possible
   )
 }
@@ -77,7 +80,7 @@ function refuseSize(args: VmCreateArgs, state: FleetState): Verdict | undefined 
   if (!host || host.memoryMiB === 0 || (args.memoryMiB ?? 0) <= host.memoryMiB) return undefined
   return impossible(
     'does_not_fit',
-    `${args.memoryMiB} MiB are more than ${host.name} has (${host.memoryMiB} MiB)`,
+    `${memoryText(args.memoryMiB ?? 0)} of memory is more than ${host.name} has (${memoryText(host.memoryMiB)})`,
     'give it less memory, or use another host'
   )
 }
@@ -190,4 +193,18 @@ function refuseNics(args: VmCreateArgs, state: FleetState): Verdict | undefined 
       )
   }
   return undefined
+}
+
+function refuseMacs(args: VmCreateArgs, state: FleetState): Verdict | undefined {
+  const given = (args.nics ?? []).flatMap(({ mac }) => (mac === undefined ? [] : [mac]))
+  const twice = given.find((mac, index) => given.indexOf(mac) !== index)
+  if (twice !== undefined)
+    return impossible(
+      'mac_twice',
+      `two cards would have the MAC address ${twice}`,
+      'give each card an address of its own'
+    )
+  return macsOf(args)
+    .map((mac) => refuseMac(mac, args.uuid?.toLowerCase(), state))
+    .find((verdict) => verdict !== undefined)
 }

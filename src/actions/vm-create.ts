@@ -1,6 +1,6 @@
 // Makes a VM: its volumes, then its definition, which carries our mark (installation, task). Not started: that is another task.
 // Where it is made is decided late, by placement, unless a host is named.
-import { randomBytes, randomUUID } from 'node:crypto'
+import { randomUUID } from 'node:crypto'
 import type { FleetState } from '../inventory/fleet-state.ts'
 import type { VmFacts } from '../inventory/facts.ts'
 import { resource } from '../model/resource.ts'
@@ -9,6 +9,7 @@ import { action } from './action.ts'
 import { attempt } from './attempt.ts'
 import { plannedDisks, plannedStores, plannedTarget, type PlannedDisk } from './vm-create-disks.ts'
 import { checkCreate } from './vm-create-check.ts'
+import { macsOf } from './vm-nic-mac.ts'
 import { createVm, probeCreated } from './vm-create-run.ts'
 import { readGivenXml } from './vm-create-xml.ts'
 import { vmCreateArgs, type VmCreateArgs } from './vm-create-args.ts'
@@ -18,11 +19,15 @@ export const vmCreate = action({
   name: 'vm.create',
   summary: 'Create a VM with new, copied or existing volumes, or from given XML',
   args: vmCreateArgs,
-  prepare: (args) => ({
-    ...args,
-    uuid: args.uuid ?? randomUUID(),
-    ...(args.nics ? { nics: args.nics.map((nic) => ({ ...nic, mac: nic.mac ?? newMac() })) } : {})
-  }),
+  freshMacs: ({ nics = [] }) => nics.filter(({ mac }) => mac === undefined).length,
+  prepare(args, { macs }) {
+    const left = [...macs]
+    return {
+      ...args,
+      uuid: args.uuid ?? randomUUID(),
+      ...(args.nics ? { nics: args.nics.map((nic) => ({ ...nic, mac: nic.mac ?? left.shift() ?? '' })) } : {})
+    }
+  },
   title: ({ name }) => `Create ${name}`,
   claims: (args, state) => [
     exclusive(resource.vm(uuidOf(args))),
@@ -30,7 +35,8 @@ export const vmCreate = action({
     ...hostClaim(state),
     ...plannedStores(args).map((store) => shared(resource.store(store))),
     ...plannedDisks(args).flatMap((disk) => diskClaims(disk)),
-    ...networkClaims(args, state)
+    ...networkClaims(args, state),
+    ...macsOf(args).map((mac) => exclusive(resource.mac(mac)))
   ],
   check: checkCreate,
   effect: (args, state) => createEffects(args, state),
@@ -65,10 +71,6 @@ function uuidOf(args: VmCreateArgs): string {
   if (args.uuid === undefined) throw new Error('vm.create is prepared before it is asked anything')
   return args.uuid.toLowerCase()
 }
-
-// 24 random bits below QEMU's own prefix.
-const newMac = (): string =>
-  `52:54:00:${[...randomBytes(3)].map((byte) => byte.toString(16).padStart(2, '0')).join(':')}`
 
 const diskClaims = (disk: PlannedDisk) => [
   (disk.readOnly ? shared : exclusive)(resource.volume(disk.store, disk.volume)),
@@ -131,7 +133,8 @@ function createEffects(args: VmCreateArgs, state: FleetState): Effect[] {
   return [
     { subject: resource.vm(uuid), facts },
     { subject: resource.vmName(args.name), facts: { [uuid]: home } },
-    ...disks.map((disk) => volumeEffect(disk, uuid, state, home))
+    ...disks.map((disk) => volumeEffect(disk, uuid, state, home)),
+    ...macsOf(args).map((mac) => ({ subject: resource.mac(mac), facts: { [uuid]: args.name } }))
   ]
 }
 

@@ -100,6 +100,7 @@ export const vmDelete = action({
     return [
       { subject: resource.vm(vm.uuid), facts: null },
       { subject: resource.vmName(vm.name), facts: { [vm.uuid]: null } },
+      ...vm.nics.map(({ mac }) => ({ subject: resource.mac(mac.toLowerCase()), facts: { [vm.uuid]: null } })),
       ...ownVolumes(vm).map(({ store, volume }) => ({
         subject: resource.volume(store, volume),
         facts: given.volumes

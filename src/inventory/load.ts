@@ -3,6 +3,7 @@ import type { JsonObject } from '../db/json.ts'
 import type { Sql } from '../db/open.ts'
 import { parseResource, resource, type ResourceKind } from '../model/resource.ts'
 import type { HostFacts, NetworkFacts, PoolFacts, StoreFacts } from './facts.ts'
+import { loadMacs } from './macs.ts'
 import { loadVmNames, loadVms } from './load-vms.ts'
 import { loadVolumes } from './load-volumes.ts'
 
@@ -14,7 +15,8 @@ const loaders: Partial<Record<ResourceKind, (sql: Sql, parts: string[][]) => Pro
   pool: loadPools,
   store: loadStores,
   volume: loadVolumes,
-  network: loadNetworks
+  network: loadNetworks,
+  mac: loadMacs
 }
 
 /** Every subject that was asked for is in the answer; null where there is no such thing. */

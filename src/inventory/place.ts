@@ -36,15 +36,17 @@ export async function placeVm(tx: Tx, need: Need): Promise<Placement> {
 export async function reserveOn(
   tx: Tx,
   need: { task: number; host: string; vm: string; memoryMiB: number }
-): Promise<{ reserved: true } | { reserved: false; reason: string; considered: JsonObject }> {
+): Promise<{ reserved: true; considered: JsonObject } | { reserved: false; reason: string; considered: JsonObject }> {
   const whole = { ...need, vcpus: 0, stores: [], networks: [] }
+  await tx.query('savepoint placement')
   await lockHost(tx, need.host)
   const [found] = await readCandidates(tx, whole, [need.host])
   const lacking = found ? lacksRoom(found) : `there is no host ${need.host}`
   if (found && lacking === undefined) {
     if (!found.isThere) await promise(tx, need.task, need.host, need.vm, found.needMiB)
-    return { reserved: true }
+    return { reserved: true, considered: explainPreferred(found, need) }
   }
+  await tx.query('rollback to savepoint placement')
   const why = new Map([[need.host, lacking]])
   const considered = explain(found ? [found] : [], why, null, whole)
   return { reserved: false, reason: found ? `${need.host}: ${lacking}` : (lacking ?? ''), considered }
@@ -87,11 +89,11 @@ const figures = ({ host, freeMiB, expectedFreeMiB }: Candidate, why: string): Js
 })
 
 /** Nobody else was asked: it may run where it is at home. */
-const explainPreferred = (candidate: Candidate, need: Need): JsonObject => ({
+const explainPreferred = (candidate: Candidate, need: { memoryMiB: number }): JsonObject => ({
   chosen: candidate.host,
   memoryMiB: need.memoryMiB,
   needMiB: candidate.needMiB,
-  hosts: [figures(candidate, 'its home, and it fits: no other host was looked at')],
+  hosts: [figures(candidate, 'it fits where it was to be: no other host was looked at')],
   more: 0
 })
 
@@ -127,7 +129,8 @@ function summary(candidates: readonly Candidate[], why: ReadonlyMap<string, stri
     const there = why.get(home) ?? (why.has(home) ? 'fits' : 'there is no such host')
     return `it can only run on ${home} (${need.pinned}), and ${home}: ${there}`
   }
-  const named = candidates.slice(0, 5).map(({ host }) => `${host}: ${why.get(host) ?? 'fits'}`)
+  const ordered = candidates.toSorted((a, b) => Number(b.host === home) - Number(a.host === home))
+  const named = ordered.slice(0, 5).map(({ host }) => `${host}: ${why.get(host) ?? 'fits'}`)
   const more = candidates.length - named.length
   return `no host fits (${named.join('; ')}${more > 0 ? `; and ${more} more` : ''})`
 }

@@ -15,10 +15,12 @@ export const resource = {
   /** A store's name may hold one slash: `h1/default` is local to h1, `nfs1` is shared. */
   store: (store: string) => `store/${store}`,
   volume: (store: string, volume: string) => `volume/${store}/${volume}`,
-  network: (host: string, network: string) => `network/${host}/${network}`
+  network: (host: string, network: string) => `network/${host}/${network}`,
+  /** Guards a card's address across the fleet, in lower case. */
+  mac: (mac: string) => `mac/${mac}`
 } as const
 
-export type ResourceKind = 'vm' | 'vm-name' | 'host' | 'host-gate' | 'pool' | 'store' | 'volume' | 'network'
+export type ResourceKind = 'vm' | 'vm-name' | 'host' | 'host-gate' | 'pool' | 'store' | 'volume' | 'network' | 'mac'
 
 /** Splits a resource's name into its kind and the parts behind it; undefined for a kind that is not ours. */
 export function parseResource(name: string): { kind: ResourceKind; parts: string[] } | undefined {
@@ -30,6 +32,7 @@ export function parseResource(name: string): { kind: ResourceKind; parts: string
     case 'host-gate':
     case 'pool':
     case 'network':
+    case 'mac':
       return { kind, parts }
     case 'store':
       return { kind, parts: [parts.join('/')] }

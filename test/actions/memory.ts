@@ -56,6 +56,7 @@ export class Memory {
     if (kind === 'pool') return this.#pool(first, second)
     if (kind === 'store') return this.#store(first)
     if (kind === 'volume') return this.#volume(first, second)
+    if (kind === 'mac') return this.#mac(first)
     if (kind === 'network') return this.networks.get(`${first}/${second}`) ?? null
     return null
   }
@@ -94,6 +95,13 @@ export class Memory {
   #homes(name: string): object | null {
     const found = [...this.whereabouts.keys()].map((uuid) => this.#vm(uuid)).filter((vm) => vm?.name === name)
     return found.length > 0 ? Object.fromEntries(found.map((vm) => [vm?.uuid, vm?.home])) : null
+  }
+
+  #mac(mac: string): object | null {
+    const found = [...this.whereabouts.keys()]
+      .map((uuid) => this.#vm(uuid))
+      .filter((vm) => vm?.nics.some((nic) => nic.mac === mac))
+    return found.length > 0 ? Object.fromEntries(found.map((vm) => [vm?.uuid, vm?.name])) : null
   }
 
   #host(name: string): HostFacts | null {
