@@ -29,12 +29,15 @@ import { vmSnapshotCreate } from './vm-snapshot-create.ts'
 import { vmSnapshotDelete } from './vm-snapshot-delete.ts'
 import { vmSnapshotRevert } from './vm-snapshot-revert.ts'
 import { vmSave } from './vm-save.ts'
+import { vmSet } from './vm-set.ts'
 import { vmStart } from './vm-start.ts'
 import { vmStop } from './vm-stop.ts'
 import { volumeClone } from './volume-clone.ts'
 import { volumeCreate } from './volume-create.ts'
 import { volumeDelete } from './volume-delete.ts'
+import { volumeDownload } from './volume-download.ts'
 import { volumeResize } from './volume-resize.ts'
+import { volumeUpload } from './volume-upload.ts'
 
 const all: readonly Action[] = [
   hostAdd,
@@ -66,12 +69,15 @@ const all: readonly Action[] = [
   vmSnapshotDelete,
   vmSnapshotRevert,
   vmSave,
+  vmSet,
   vmStart,
   vmStop,
   volumeClone,
   volumeCreate,
   volumeDelete,
-  volumeResize
+  volumeDownload,
+  volumeResize,
+  volumeUpload
 ]
 
 export const registry: ReadonlyMap<string, Action> = new Map(all.map((action) => [action.name, action]))

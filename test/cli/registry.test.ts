@@ -10,6 +10,7 @@ const commands = specs.flatMap(({ noun, commands: all }) => all.filter(isAction)
 // Arguments that a command makes of others.
 const made: Record<string, readonly string[]> = {
   'vm.create': ['firmware', 'graphics'],
+  'vm.set': ['vm', 'vcpus', 'maxVcpus', 'memoryMiB', 'maxMemoryMiB', 'autostart', 'order', 'delaySeconds'],
   'pool.create': ['host'],
   'pool.start': ['host'],
   'pool.stop': ['host'],
