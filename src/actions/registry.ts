@@ -2,6 +2,7 @@
 import type { Action } from './action.ts'
 import { hostAdd } from './host-add.ts'
 import { hostCheck } from './host-check.ts'
+import { hostClear } from './host-clear.ts'
 import { hostConfirmOff } from './host-confirm-off.ts'
 import { hostCordon } from './host-cordon.ts'
 import { hostRefresh } from './host-refresh.ts'
@@ -13,13 +14,18 @@ import { poolRefresh } from './pool-refresh.ts'
 import { poolStart } from './pool-start.ts'
 import { poolStop } from './pool-stop.ts'
 import { storeShare } from './store-share.ts'
+import { vmCdromEject } from './vm-cdrom-eject.ts'
+import { vmCdromInsert } from './vm-cdrom-insert.ts'
 import { vmCreate } from './vm-create.ts'
 import { vmDelete } from './vm-delete.ts'
 import { vmDiskAdd } from './vm-disk-add.ts'
 import { vmDiskMove } from './vm-disk-move.ts'
 import { vmDiskRemove } from './vm-disk-remove.ts'
 import { vmDiskResize } from './vm-disk-resize.ts'
+import { vmEdit } from './vm-edit.ts'
 import { vmMigrate } from './vm-migrate.ts'
+import { vmNicAdd } from './vm-nic-add.ts'
+import { vmNicRemove } from './vm-nic-remove.ts'
 import { vmPause } from './vm-pause.ts'
 import { vmReboot } from './vm-reboot.ts'
 import { vmRename } from './vm-rename.ts'
@@ -42,6 +48,7 @@ import { volumeUpload } from './volume-upload.ts'
 const all: readonly Action[] = [
   hostAdd,
   hostCheck,
+  hostClear,
   hostConfirmOff,
   hostCordon,
   hostRefresh,
@@ -53,13 +60,18 @@ const all: readonly Action[] = [
   poolStart,
   poolStop,
   storeShare,
+  vmCdromEject,
+  vmCdromInsert,
   vmCreate,
   vmDelete,
   vmDiskAdd,
   vmDiskMove,
   vmDiskRemove,
   vmDiskResize,
+  vmEdit,
   vmMigrate,
+  vmNicAdd,
+  vmNicRemove,
   vmPause,
   vmReboot,
   vmRename,

@@ -174,25 +174,37 @@ const writes = (
 function refuseNics(args: VmCreateArgs, state: FleetState): Verdict | undefined {
   const host = state.boundHost ?? args.host
   for (const [index, nic] of (args.nics ?? []).entries()) {
-    if ((nic.network === undefined) === (nic.bridge === undefined)) {
-      return impossible('bad_nic', `card ${index} needs a "network" or a "bridge", and not both`, 'name one of them')
-    }
-    if (nic.network === undefined || host === undefined) continue
-    const network = state.network(host, nic.network)
-    if (!network)
-      return impossible(
-        'network_not_found',
-        `${host} has no network ${quote(nic.network)}`,
-        'see `taskomatic network list`'
-      )
-    if (!network.active)
-      return impossible(
-        'network_inactive',
-        `network ${quote(nic.network)} on ${host} is not active`,
-        'start it on the host'
-      )
+    const refusal = refuseNic(nic, host, state, index)
+    if (refusal) return refusal
   }
   return undefined
+}
+
+/** @param host undefined: it is not known yet where the VM will be */
+export function refuseNic(
+  nic: { network?: string; bridge?: string },
+  host: string | undefined,
+  state: FleetState,
+  index?: number
+): Verdict | undefined {
+  if ((nic.network === undefined) === (nic.bridge === undefined)) {
+    const which = index === undefined ? 'the card' : `card ${index}`
+    return impossible('bad_nic', `${which} needs a "network" or a "bridge", and not both`, 'name one of them')
+  }
+  if (nic.network === undefined || host === undefined) return undefined
+  const network = state.network(host, nic.network)
+  if (!network)
+    return impossible(
+      'network_not_found',
+      `${host} has no network ${quote(nic.network)}`,
+      'see `taskomatic network list`'
+    )
+  if (network.active) return undefined
+  return impossible(
+    'network_inactive',
+    `network ${quote(nic.network)} on ${host} is not active`,
+    'start it on the host'
+  )
 }
 
 function refuseMacs(args: VmCreateArgs, state: FleetState): Verdict | undefined {

@@ -6,7 +6,8 @@ export type NounEntry = { summary: string; verbs: string; load: () => Promise<No
 export const nouns: Readonly<Record<string, NounEntry>> = {
   vm: {
     summary: 'virtual machines',
-    verbs: 'list show create start stop reboot reset pause resume save set migrate rename delete snapshot disk',
+    verbs:
+      'list show create start stop reboot reset pause resume save set edit migrate rename delete snapshot disk nic cdrom',
     load: async () => (await import('./commands/vm.ts')).vm
   },
   host: {

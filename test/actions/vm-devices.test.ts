@@ -1,10 +1,14 @@
 // Disks of VMs on simulated hosts: added, removed, twice, refused, and kept by guests that do not let go.
 import { expect, test } from 'vitest'
+import { vmCdromEject } from '../../src/actions/vm-cdrom-eject.ts'
+import { vmCdromInsert } from '../../src/actions/vm-cdrom-insert.ts'
 import { vmCreate } from '../../src/actions/vm-create.ts'
 import { vmDiskAdd } from '../../src/actions/vm-disk-add.ts'
 import { vmDiskMove } from '../../src/actions/vm-disk-move.ts'
 import { vmDiskRemove } from '../../src/actions/vm-disk-remove.ts'
 import { vmDiskResize } from '../../src/actions/vm-disk-resize.ts'
+import { vmNicAdd } from '../../src/actions/vm-nic-add.ts'
+import { vmNicRemove } from '../../src/actions/vm-nic-remove.ts'
 import { vmStart } from '../../src/actions/vm-start.ts'
 import { vmStop } from '../../src/actions/vm-stop.ts'
 import { volumeCreate } from '../../src/actions/volume-create.ts'
@@ -213,4 +217,73 @@ test('a move that is cancelled leaves the disk where it is, and nothing of the c
     expect(await sources(stage, uuid)).toEqual({ running: '/shared/web1.qcow2', definition: '/shared/web1.qcow2' })
     expect([files(stage), fast(stage)]).toEqual([['/web1.qcow2'], []])
     expect(domain(stage, uuid).blockJobs.size).toBe(0)
+  }))
+
+test('a card comes and goes, running or not, and its address is nobody else’s meanwhile', () =>
+  withStage({}, async (stage) => {
+    const web1 = await running(stage)
+    const web2 = await made(stage, 'web2')
+    const add = stage.task(vmNicAdd, { vm: web1, network: 'default', model: 'e1000' })
+    const first = await add.run()
+    expect((await add.run()).outcome).toEqual(first.outcome)
+    const { mac } = add.args as { mac: string }
+    expect(first.outcome).toEqual({ outcome: 'complete', result: { host: 'h1', mac } })
+    const card = { mac, kind: 'network', source: 'default', model: 'e1000' }
+    expect(await devices(stage, web1)).toMatchObject({ running: { nics: [card] }, definition: { nics: [card] } })
+    expect(errorIn(await stage.run(vmNicAdd, { vm: web2, network: 'default', mac }))).toMatchObject({
+      code: 'mac_taken'
+    })
+    expect(errorIn(await stage.run(vmNicAdd, { vm: web2, network: 'nowhere' }))).toMatchObject({
+      code: 'network_not_found'
+    })
+    expect(vmNicRemove.undo?.({ vm: web1, mac }, stage.observed(null))).toEqual({
+      action: 'vm.nic.add',
+      args: { vm: web1, mac, network: 'default', model: 'e1000' }
+    })
+    clings(stage, web1)
+    const kept = await stage.run(vmNicRemove, { vm: web1, mac, timeoutSeconds: 1 })
+    expect(errorIn(kept)).toMatchObject({ code: 'guest_keeps_device' })
+    domain(stage, web1).guest = { ...domain(stage, web1).guest, releasesDevices: true }
+    const remove = stage.task(vmNicRemove, { vm: web1, mac })
+    await remove.run()
+    expect((await remove.run()).outcome.outcome).toBe('complete')
+    expect(await devices(stage, web1)).toMatchObject({ running: { nics: [] }, definition: { nics: [] } })
+    await stage.done(vmNicAdd, { vm: web2, network: 'default', mac })
+    expect((await devices(stage, web2))?.definition?.nics).toMatchObject([{ mac, model: 'virtio' }])
+  }))
+
+test('an image goes into a drive and comes out, running or not', () =>
+  withStage({}, async (stage) => {
+    for (const name of ['a.iso', 'b.iso'])
+      await stage.done(volumeCreate, { store: 'nfs1', name, sizeMiB: 1, format: 'raw' })
+    const uuid = await made(stage, 'web1')
+    const media = async () => {
+      const both = await devices(stage, uuid)
+      const of = (place: 'running' | 'definition') =>
+        both?.[place]?.disks.find(({ device }) => device === 'cdrom')?.source
+      return { running: of('running'), definition: of('definition') }
+    }
+    const first = stage.task(vmCdromInsert, { vm: uuid, volume: 'nfs1/a.iso' })
+    expect((await first.run()).outcome).toMatchObject({ outcome: 'complete', result: { drive: 'sda' } })
+    expect((await first.run()).outcome.outcome).toBe('complete')
+    expect(await media()).toEqual({ running: undefined, definition: '/shared/a.iso' })
+    await stage.done(vmStart, { vm: uuid })
+    expect(errorIn(await stage.run(vmCdromInsert, { vm: uuid, volume: 'nfs1/b.iso' }))).toMatchObject({
+      code: 'drive_full'
+    })
+    expect(stage.memory.facts('volume/nfs1/a.iso')).toMatchObject({ usedBy: [uuid] })
+    const eject = stage.task(vmCdromEject, { vm: uuid })
+    expect(vmCdromEject.undo?.(eject.args as never, stage.observed(null))).toEqual({
+      action: 'vm.cdrom.insert',
+      args: { vm: uuid, drive: 'sda', volume: 'nfs1/a.iso' }
+    })
+    await eject.run()
+    expect((await eject.run()).outcome.outcome).toBe('complete')
+    expect(await media()).toEqual({ running: null, definition: null })
+    await stage.done(vmCdromInsert, { vm: uuid, volume: 'nfs1/b.iso' })
+    expect(await media()).toEqual({ running: '/shared/b.iso', definition: '/shared/b.iso' })
+    const web2 = await running(stage, 'web2')
+    expect(errorIn(await stage.run(vmCdromInsert, { vm: web2, volume: 'nfs1/b.iso' }))).toMatchObject({
+      code: 'no_drive'
+    })
   }))

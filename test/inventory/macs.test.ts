@@ -48,7 +48,7 @@ test('the numbers begin anew after the last, and every one of them makes an addr
   await drawAfter(16777215)
   expect(await newMacs(db, 3)).toHaveLength(3)
   const [row] = await db.query<{ distinct: number }>(
-    `select count(distinct (n * 7364749) % 16777216) as distinct from generate_series(0, 16777215, 257) n`
+    `select count(distinct (n * 7364749) % 16777216) as distinct from generate_series(0::bigint, 16777215, 257) n`
   )
   expect(row?.distinct).toBe(Math.ceil(16777216 / 257))
 })

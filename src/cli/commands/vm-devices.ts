@@ -15,6 +15,9 @@ const grace = {
   arg: 'timeoutSeconds'
 } as const
 
+const drive = { flags: '--drive <name>', help: 'e.g. sda; default the first one', kind: 'text', arg: 'drive' } as const
+const force = { flags: '--force', help: 'although the guest has locked the drive', kind: 'flag', arg: 'force' } as const
+
 export const deviceCommands: readonly CommandSpec[] = [
   {
     verb: 'disk add',
@@ -100,5 +103,44 @@ export const deviceCommands: readonly CommandSpec[] = [
       }
     ],
     more: 'The VM keeps its old volume until the new one is whole. `taskomatic task cancel` stops the copying.'
+  },
+  {
+    verb: 'nic add',
+    summary: 'Give a VM another card, running or not',
+    action: 'vm.nic.add',
+    operands: [vm],
+    options: [
+      { flags: '--network <network>', help: "a network of the VM's host", kind: 'text', arg: 'network' },
+      { flags: '--bridge <bridge>', help: "or a bridge of the VM's host", kind: 'text', arg: 'bridge' },
+      {
+        flags: '--model <model>',
+        help: 'default virtio',
+        kind: 'text',
+        arg: 'model',
+        choices: ['virtio', 'e1000', 'e1000e', 'rtl8139']
+      },
+      { flags: '--mac <address>', help: 'default a new one', kind: 'text', arg: 'mac' }
+    ]
+  },
+  {
+    verb: 'nic remove',
+    summary: 'Take a card away from a VM',
+    action: 'vm.nic.remove',
+    operands: [vm, { name: 'mac', help: 'MAC address of the card', kind: 'text', arg: 'mac' }],
+    options: [grace]
+  },
+  {
+    verb: 'cdrom insert',
+    summary: "Put a volume into a VM's drive; a VM that is off and has none gets one",
+    action: 'vm.cdrom.insert',
+    operands: [vm, { name: 'volume', help: 'image, STORE/NAME', kind: 'text', arg: 'volume', names: 'volume' }],
+    options: [drive, force]
+  },
+  {
+    verb: 'cdrom eject',
+    summary: "Take the medium out of a VM's drive",
+    action: 'vm.cdrom.eject',
+    operands: [vm],
+    options: [drive, force]
   }
 ]
