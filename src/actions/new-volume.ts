@@ -67,6 +67,16 @@ export async function makeVolume(ctx: ActionContext, host: Host, wanted: NewVolu
   return made
 }
 
+/** Says of a volume that is there that this task makes it anew, or deletes it: what is in it cannot be trusted from now on. */
+export async function markVolume(
+  ctx: ActionContext,
+  host: Host,
+  volume: { pool: string; name: string }
+): Promise<void> {
+  const marker = { name: markerOf(ctx, volume.name), format: 'raw', capacityBytes: markerBytes }
+  if (!(await isMarked(ctx, host, volume))) await host.createVolume(volume.pool, marker)
+}
+
 /** Was it made by this task, and not yet said to be good? */
 export const isMarked = async (
   ctx: ActionContext,

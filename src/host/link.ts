@@ -5,7 +5,7 @@ import type { Connection } from '../libvirt/connection.ts'
 import { openDataStream, type StreamProcedure } from '../libvirt/data-stream.ts'
 import type { ArgsOf, ReplyOf } from '../libvirt/payload.ts'
 import type { ProcedureName } from '../libvirt/wire.gen.ts'
-import { toHostError, type HostBasics, type HostCalls, type HostStream } from './calls.ts'
+import { toHostError, type DedicatedCalls, type HostBasics, type HostCalls, type HostStream } from './calls.ts'
 import { hearChanges } from './changes.ts'
 import { HostError } from './error.ts'
 import type { HostChange } from './host.ts'
@@ -132,8 +132,19 @@ export class HostLink implements HostCalls {
       check()
       return openDataStream(connection, name, args, { signal: ended })
     })
-    // A stream that was not opened has changed nothing.
-    return hostStream(this.name, await this.#ours(opening, true), { reads, check, signal })
+    return hostStream(this.name, await this.#ours(opening, reads), { reads, check, signal })
+  }
+
+  async dedicated(): Promise<DedicatedCalls> {
+    await this.#up()
+    const { connection } = await this.#ours(this.#open(), true)
+    return {
+      call: (name, args, options = {}) => {
+        this.#checkFence()
+        return this.#ours(connection.call(name, args, options), false)
+      },
+      close: () => connection.destroy()
+    }
   }
 
   async #run(): Promise<void> {
