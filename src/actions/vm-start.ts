@@ -64,7 +64,8 @@ export const vmStart = action({
       {
         subject: resource.vm(given.vm),
         facts: {
-          power: given.paused ? 'paused' : 'running',
+          // What runs already is not stopped for it.
+          power: given.paused && vm?.power !== 'running' ? 'paused' : 'running',
           reason: given.paused ? 'user' : restored ? 'restored' : 'booted',
           activeOn: host,
           hasSavedImage: false,

@@ -70,8 +70,8 @@ async function noteOf(database: Database, task: Task): Promise<string | undefine
 
 function nothingToDoOf({ result }: Task): string | undefined {
   if (result === null || typeof result !== 'object' || Array.isArray(result)) return undefined
-  const why = result['nothingToDo']
-  return typeof why === 'string' ? `nothing to do: ${why}` : undefined
+  const said = result['nothingToDo']
+  return typeof said === 'string' ? `nothing to do: ${said}` : undefined
 }
 
 export async function summariesOf(database: Database, ids: readonly number[]): Promise<Map<number, QueueSummary>> {

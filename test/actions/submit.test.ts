@@ -1,6 +1,10 @@
 // Submission against a real queue and inventory: all or nothing, once only, and refused with a way out.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { registry } from '../../src/actions/registry.ts'
+import { createSubmitter } from '../../src/actions/submit.ts'
+import { DatabaseError } from '../../src/db/error.ts'
 import type { JsonObject } from '../../src/db/json.ts'
+import type { Database } from '../../src/db/open.ts'
 import { startTestEngine, type TestEngine } from '../support/engine.ts'
 
 let engine: TestEngine
@@ -88,6 +92,21 @@ describe('a submission', () => {
     })
     expect(now.overtaken).toEqual([{ id: stop.tasks[0]?.id, title: stop.tasks[0]?.title }])
     expect((await engine.until(stop.tasks[0]?.id ?? 0)).state).toBe('cancelled')
+  })
+
+  test('is tried again when a prerequisite is held in the same moment', async () => {
+    let conflicts = 2
+    const racing: Database = {
+      ...engine.database,
+      transaction: (fn) =>
+        conflicts-- > 0
+          ? Promise.reject(new DatabaseError('conflict', 'held in the same moment', { sqlState: '40001' }))
+          : engine.database.transaction(fn)
+    }
+    const submitter = createSubmitter({ database: racing, registry })
+    expect(await submitter.submit({ tasks: [vm('raced')], by })).toMatchObject({ replayed: false })
+    conflicts = 100
+    await expect(submitter.submit({ tasks: [vm('raced-again')], by })).rejects.toMatchObject({ code: 'fleet_moves' })
   })
 
   test('is previewed as it would be stored, and stores nothing', async () => {

@@ -379,7 +379,8 @@ describe('--dry-run', () => {
 test('--host h1,h2 of an action that has a host is one task for each, beside many names', async () => {
   const server = await serve(accepting(['ready']))
   await run(['vm', 'create', 'web1', 'web2', '--memory', '1GiB', '--host', 'h1,h2', '--no-wait'], server)
-  expect((server.asked[0]?.body as { tasks: { args: unknown }[] }).tasks.map(({ args }) => args)).toMatchObject([
+  const body = server.asked[0]?.body as { tasks: { args: unknown }[] } | undefined
+  expect(body?.tasks.map(({ args }) => args)).toMatchObject([
     { name: 'web1', host: 'h1' },
     { name: 'web1', host: 'h2' },
     { name: 'web2', host: 'h1' },
@@ -461,6 +462,6 @@ test('completion offers verbs, and names from the server', async () => {
   }
   expect(lines.join('\n')).toMatch(/start\tStart VMs/)
   expect(lines.join('\n')).toMatch(/web1/)
-  expect(asked.map(({ path }) => path)).toEqual(['/vms'])
+  expect(asked.map(({ path }) => path)).toEqual(['/vms', '/hosts'])
   expect((await run(['complete', 'tcsh'])).code).toBe(2)
 })
