@@ -17,7 +17,10 @@ import { createApi } from '../src/http/api.ts'
 import { listen } from '../src/http/server.ts'
 import { openToken, tokenAuthenticator } from '../src/identity/token.ts'
 import { loadDefinitionKey } from '../src/inventory/definitions.ts'
+import { Staging } from '../src/staging/staging.ts'
 import { preflight } from './preflight.ts'
+import { keepStagingTidy } from './staging-chore.ts'
+import { vmXmlReader } from './vm-xml.ts'
 
 export type ServerOptions = {
   /** Token, key and note; and the database where there is no `databaseUrl`. */
@@ -89,10 +92,14 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     })
     stops.push(() => reads.stop())
     await checkSchema(database)
+    const staging = new Staging({ directory: join(stateDirectory, 'uploads') })
+    const chore = keepStagingTidy({ uploads: staging.uploads, database, log })
+    stops.push(() => chore.stop())
     const { workers, drainMs, leaseMs, connections } = options
     const engine = await startEngine({
       database,
       registry,
+      staging,
       log,
       definitionKey: await loadDefinitionKey(join(stateDirectory, 'definition.key')),
       ...(workers === undefined ? {} : { workers }),
@@ -105,6 +112,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       database,
       reads,
       registry,
+      staging,
       submitter: createSubmitter({ database, registry }),
       authenticator: tokenAuthenticator(token),
       log,
@@ -112,6 +120,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
         .version,
       wake: () => engine.dispatcher.wake(),
       preflight: preflight(engine),
+      readVmXml: vmXmlReader(engine),
       metrics: {
         guardPollFound: () => engine.dispatcher.guardPollFound(),
         running: () => engine.dispatcher.running(),

@@ -1189,6 +1189,21 @@ $$;
 
 ALTER FUNCTION queue.closing_edges(p_leaving bigint[], p_resources integer[]) OWNER TO taskomatic_owner;
 
+-- Name: drop_effects(bigint, integer); Type: FUNCTION; Schema: queue
+
+CREATE FUNCTION queue.drop_effects(p_task bigint, p_attempt integer) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  delete from queue.effect where task = p_task
+    and exists (select from queue.run r where r.task = p_task and r.attempt = p_attempt);
+  return found;
+end
+$$;
+
+ALTER FUNCTION queue.drop_effects(p_task bigint, p_attempt integer) OWNER TO taskomatic_owner;
+
 -- Name: end_doomed(integer); Type: FUNCTION; Schema: queue
 
 CREATE FUNCTION queue.end_doomed(p_limit integer DEFAULT 100) RETURNS integer
@@ -3497,8 +3512,10 @@ CREATE TABLE inventory.definition (
     vm uuid NOT NULL,
     name text NOT NULL,
     host text NOT NULL,
-    sealed bytea NOT NULL,
-    kept_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+    sealed bytea,
+    kept_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    before_edit bytea,
+    edited_digest text
 );
 
 ALTER TABLE inventory.definition OWNER TO taskomatic_owner;
@@ -5125,6 +5142,11 @@ REVOKE ALL ON FUNCTION queue.children_of(p_parent bigint) FROM PUBLIC;
 -- Name: FUNCTION closing_edges(p_leaving bigint[], p_resources integer[]); Type: ACL; Schema: queue
 
 REVOKE ALL ON FUNCTION queue.closing_edges(p_leaving bigint[], p_resources integer[]) FROM PUBLIC;
+
+-- Name: FUNCTION drop_effects(p_task bigint, p_attempt integer); Type: ACL; Schema: queue
+
+REVOKE ALL ON FUNCTION queue.drop_effects(p_task bigint, p_attempt integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION queue.drop_effects(p_task bigint, p_attempt integer) TO taskomatic_client;
 
 -- Name: FUNCTION end_doomed(p_limit integer); Type: ACL; Schema: queue
 

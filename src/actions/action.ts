@@ -2,6 +2,7 @@
 // Pure functions (claims, check, effect, title) see the fleet through FleetState; run and probe act through the context.
 import type { Static, TObject } from 'typebox'
 import type { Json, JsonObject } from '../db/json.ts'
+import type { Sql } from '../db/open.ts'
 import type { Host } from '../host/host.ts'
 import type { DumpedSnapshot } from '../host/snapshots.ts'
 import type { StartsWithHost } from '../inventory/facts.ts'
@@ -12,6 +13,7 @@ import type { Staging } from '../staging/staging.ts'
 import type { Claim, Effect, NewTask, TaskError, Units } from '../queue/task.ts'
 import type { UndoState } from '../queue/state.ts'
 import type { PlannedChildren } from './children.ts'
+import type { Clearing } from './clearing.ts'
 import type { RequestedTask } from './submission.ts'
 
 /** Is the request possible? `nothingToDo` completes at run time without touching the host. */
@@ -90,6 +92,10 @@ export interface Observer {
   dropKeptSnapshots(uuid: string): Promise<void>
   /** The definition kept last, and the host that it was on. */
   keptDefinition(uuid: string): Promise<{ host: string; xml: string } | undefined>
+  /** What an edit replaces, and the digest of what it made of it: kept until the next edit. */
+  keepBeforeEdit(uuid: string, host: string, xml: string): Promise<void>
+  noteEdited(uuid: string, digest: string): Promise<void>
+  beforeEdit(uuid: string): Promise<{ xml: string; editedDigest: string | null } | undefined>
   /** A saved image was made and seen on the host: it may be restored until the VM is seen to run anywhere. */
   noteSaved(uuid: string, host: string, task: number): Promise<void>
   /** A saved image no longer fits the VM's disks, e.g. they were reverted. */
@@ -123,6 +129,10 @@ export interface ActionContext {
   progress(progress: { done: number; total: number | null; unit: string; note?: string }): void
   /** Children to expand into, asked of predicted state like a submission; what is impossible is told one by one. */
   planChildren(requests: readonly RequestedTask[]): Promise<PlannedChildren>
+  /** The queue and the inventory as a whole, for what empties a host and what fills it again. */
+  readonly clearing: Clearing
+  /** What this task promised by its effects will not come about: no request is accepted on the strength of it any more. */
+  dropPromises(): Promise<void>
   /** Tells on tasks that have ended what became of their undoing. */
   markUndone(tasks: readonly { task: number; state: UndoState }[]): Promise<void>
 }
@@ -132,8 +142,6 @@ export interface Action<S extends TObject = TObject> {
   readonly name: string
   readonly summary: string
   readonly args: S
-  /** Made by the server itself, never asked for by its name. */
-  readonly internal?: boolean
   /** True when it cannot be undone: said before it runs. */
   readonly irreversible?: boolean
   /** Fills in what must be the same however often the task runs: a UUID, MAC addresses. Once, at submission, before anything else. */
@@ -171,6 +179,8 @@ export interface Action<S extends TObject = TObject> {
    * again. Left out: complete when all of them are, else failed.
    */
   afterChildren?(ctx: ActionContext, args: Static<S>, children: readonly EndedChild[]): Promise<Outcome>
+  /** What a dry run shows of it beside its claims: of a complex task, what it would expand into. Changes nothing. */
+  preflight?(sql: Sql, args: Static<S>): Promise<JsonObject[]>
   /** Did it happen? Asked after a lost connection, a timeout or a crash; never changes anything. */
   probe(ctx: ActionContext, args: Static<S>): Promise<Probe>
   /** Actions whose unfinished tasks on what this one claims exclusively are cancelled at its submission: `now` makes way. */

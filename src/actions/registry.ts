@@ -7,6 +7,7 @@ import { hostConfirmOff } from './host-confirm-off.ts'
 import { hostCordon } from './host-cordon.ts'
 import { hostRefresh } from './host-refresh.ts'
 import { hostRemove } from './host-remove.ts'
+import { hostRestore } from './host-restore.ts'
 import { hostUncordon } from './host-uncordon.ts'
 import { poolCreate } from './pool-create.ts'
 import { poolDelete } from './pool-delete.ts'
@@ -53,6 +54,7 @@ const all: readonly Action[] = [
   hostCordon,
   hostRefresh,
   hostRemove,
+  hostRestore,
   hostUncordon,
   poolCreate,
   poolDelete,

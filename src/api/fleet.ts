@@ -16,6 +16,18 @@ export const VmView = Type.Object(
     persistent: Type.Boolean(),
     autostart: Type.Boolean(),
     hasSavedImage: Type.Boolean(),
+    restorable: Type.Optional(Type.Boolean({ description: 'Its saved image goes on where the VM ended' })),
+    startsWithHost: Type.Optional(
+      orNull(
+        Type.Object(
+          { order: Type.Integer(), delaySeconds: Type.Integer() },
+          { description: 'Started by us when its host has booted' }
+        )
+      )
+    ),
+    pins: Type.Optional(
+      Type.Array(Type.Object({ kind: Text, what: Text }), { description: 'What ties it to its host' })
+    ),
     memoryMiB: Type.Integer(),
     maxMemoryMiB: Type.Integer(),
     vcpus: Type.Integer(),
@@ -56,6 +68,17 @@ export const VmView = Type.Object(
 )
 export type VmView = Static<typeof VmView>
 
+export const VmXmlView = Type.Object(
+  {
+    uuid: Text,
+    host: Type.String({ description: 'The host that was asked' }),
+    xml: Text,
+    digest: Type.String({ description: 'SHA-256 of the XML in hex: what vm.edit takes as `was`' })
+  },
+  { $id: 'VmXml' }
+)
+export type VmXmlView = Static<typeof VmXmlView>
+
 export const HostView = Type.Object(
   {
     name: Text,
@@ -73,7 +96,8 @@ export const HostView = Type.Object(
     maintenanceSince: orNull(Type.String({ description: 'When a clear ended well; ISO 8601, UTC' })),
     confirmedOff: orNull(Type.String({ description: 'What an operator said when they stated that it is off' })),
     unreconciled: Type.Boolean({
-      description: 'It answers again after it was said to be off; what it left behind is looked through before it is opened'
+      description:
+        'It answers again after it was said to be off; what it left behind is looked through before it is opened'
     }),
     arch: orNull(Text),
     domainType: orNull(Text),

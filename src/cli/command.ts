@@ -88,6 +88,8 @@ export type OwnCommand = Words & {
   waits?: true
   /** Takes --dry-run, --graph, and prints with -o text and dot as well. */
   previews?: true
+  /** The action that it asks for in the end. */
+  submits?: string
 }
 
 export type CommandSpec = ActionCommand | OwnCommand

@@ -2,14 +2,13 @@
 import type { Observer } from '../actions/action.ts'
 import type { Database } from '../db/open.ts'
 import type { Host } from '../host/host.ts'
-import { keepDefinition, readDefinition } from '../inventory/definitions.ts'
+import { keepBeforeEdit, keepDefinition, noteEdited, readBeforeEdit, readDefinition } from '../inventory/definitions.ts'
 import { addHost, forgetHost, knownHosts, setCordon } from '../inventory/hosts.ts'
 import type { KnownHost } from '../inventory/hosts.ts'
 import { beginSight, recordHost, recordListing, recordPool, recordVm } from '../inventory/observe.ts'
 import { confirmOff, isConfirmedOff, leaveBehind } from '../inventory/maintenance.ts'
 import { shareStore } from '../inventory/stores.ts'
 import { forgetSaved, noteSaved, setAutostart } from '../inventory/vm-life.ts'
-import { dropKeptSnapshots, keepSnapshots, readKeptSnapshots } from '../inventory/kept-snapshots.ts'
 import { dropKeptSnapshots, keepSnapshots, readKeptSnapshots } from '../inventory/kept-snapshots.ts'
 import { bindWhereabouts, whereabouts } from '../inventory/whereabouts.ts'
 import { resource } from '../model/resource.ts'
@@ -74,10 +73,10 @@ export function createObserver({ database, hosts, definitionKey, onConfirmedOff 
     keepSnapshots: (uuid, host, snapshots) => keepSnapshots(database, definitionKey, { uuid, host, snapshots }),
     keptSnapshots: (uuid) => readKeptSnapshots(database, definitionKey, uuid),
     dropKeptSnapshots: (uuid) => dropKeptSnapshots(database, uuid),
-    keepSnapshots: (uuid, host, snapshots) => keepSnapshots(database, definitionKey, { uuid, host, snapshots }),
-    keptSnapshots: (uuid) => readKeptSnapshots(database, definitionKey, uuid),
-    dropKeptSnapshots: (uuid) => dropKeptSnapshots(database, uuid),
     keptDefinition: (uuid) => readDefinition(database, definitionKey, uuid),
+    keepBeforeEdit: (uuid, host, xml) => keepBeforeEdit(database, definitionKey, { uuid, host, xml }),
+    noteEdited: (uuid, digest) => noteEdited(database, uuid, digest),
+    beforeEdit: (uuid) => readBeforeEdit(database, definitionKey, uuid),
     noteSaved: (uuid, host, task) => noteSaved(database, uuid, host, task),
     forgetSaved: (uuid) => forgetSaved(database, uuid),
     setAutostart: (uuid, start, by) => setAutostart(database, uuid, start, by)

@@ -5,7 +5,8 @@ import type { ObservedVm, VmMark, VmSpec } from '../model/vm.ts'
 import type { DiskUsers } from './disk-users.ts'
 import type { VmDeviceCalls } from './vm-devices.ts'
 import type { VmSettingsCalls } from './vm-settings.ts'
-import type { Snapshots } from './snapshots.ts'
+import type { ManagedMigration } from './managed-migration.ts'
+import type { MigrationNeeds } from './migration-needs.ts'
 import type { Snapshots } from './snapshots.ts'
 import type { VolumeStreams } from './volume-streams.ts'
 
@@ -52,7 +53,7 @@ export type VmXmlOptions = {
   migratable?: boolean
 }
 
-export interface Host extends VolumeStreams, Snapshots, Snapshots, DiskUsers, VmDeviceCalls, VmSettingsCalls {
+export interface Host extends VolumeStreams, Snapshots, ManagedMigration, MigrationNeeds, DiskUsers, VmDeviceCalls, VmSettingsCalls {
   readonly name: string
 
   identify(): Promise<HostIdentity>
@@ -68,6 +69,11 @@ export interface Host extends VolumeStreams, Snapshots, Snapshots, DiskUsers, Vm
   vmXmlFor(spec: VmSpec, mark: VmMark): Promise<string>
   /** Adds our mark to given XML and sets its UUID and name; refuses DOCTYPE and what is no domain. */
   markXml(xml: string, set: { uuid: string; name: string }, mark: VmMark): string
+  /**
+   * An edited definition as it is to be defined: with our mark, and with the display's passwords that whoever edited it was not shown.
+   * @param secure as the host has it, with its secrets; @param shown the same as it was shown. Refuses another UUID or name.
+   */
+  editedXml(edited: string, current: { secure: string; shown: string }, mark: VmMark): string
   /** Defines, validated by the host's own parser. */
   defineVm(xml: string): Promise<ObservedVm>
   undefineVm(uuid: string, options: UndefineOptions): Promise<void>
@@ -81,6 +87,8 @@ export interface Host extends VolumeStreams, Snapshots, Snapshots, DiskUsers, Vm
   setAutostart(uuid: string, on: boolean): Promise<void>
   /** Peer-to-peer migration; resolves when the source says that it is over. Rejects with HostError. */
   migrateVm(uuid: string, options: MigrateOptions): Promise<void>
+  /** Goes on with a post-copy whose link was cut; resolves when all of the memory is at the target. */
+  resumePostCopy(uuid: string, options: MigrateOptions): Promise<void>
   vmJob(uuid: string): Promise<VmJob | undefined>
   abortVmJob(uuid: string): Promise<void>
   /** A harmless call that waits behind whatever job the VM has: after it, what was sent before has been done or refused. */

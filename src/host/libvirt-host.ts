@@ -14,16 +14,9 @@ import { HostError } from './error.ts'
 import type { Host, HostChange, HostListing, MigrateOptions, UndefineOptions, VmJob, VmXmlOptions } from './host.ts'
 import { identify } from './identity.ts'
 import { bareMarkElement, MARK_KEY, MARK_NAMESPACE } from './mark.ts'
-import { migrateVm, vmJob } from './migration.ts'
-import {
-  createSnapshot,
-  deleteSnapshot,
-  dumpSnapshots,
-  forgetSnapshots,
-  listSnapshots,
-  restoreSnapshots,
-  revertToSnapshot
-} from './snapshots.ts'
+import { openMigration } from './managed-migration.ts'
+import { whyNotHere } from './migration-needs.ts'
+import { migrateVm, resumePostCopy, vmJob } from './migration.ts'
 import {
   createSnapshot,
   deleteSnapshot,
@@ -37,6 +30,7 @@ import { Storage } from './storage.ts'
 import { untilVm } from './until.ts'
 import { domainOf, Vms } from './vms.ts'
 import { vmDeviceCalls, type VmDeviceCalls } from './vm-devices.ts'
+import { editedXml } from './vm-edit.ts'
 import { vmSettingsCalls, type VmSettingsCalls } from './vm-settings.ts'
 import { markedXml, vmXml } from './vm-xml.ts'
 
@@ -94,6 +88,14 @@ export class LibvirtHost implements Host {
     }
   }
 
+  editedXml: Host['editedXml'] = (edited, current, mark) => {
+    try {
+      return editedXml(edited, current, mark)
+    } catch (error) {
+      throw toHostError(error, this.name, true)
+    }
+  }
+
   async defineVm(xml: string): Promise<ObservedVm> {
     const { dom } = await this.#calls.write('DOMAIN_DEFINE_XML_FLAGS', { xml, flags: DomainDefineFlags.VALIDATE })
     const vm = await this.vm(dom.uuid)
@@ -145,19 +147,14 @@ export class LibvirtHost implements Host {
   forgetSnapshots: Host['forgetSnapshots'] = (uuid) => forgetSnapshots(this.#calls, uuid)
   restoreSnapshots: Host['restoreSnapshots'] = (uuid, dumped) => restoreSnapshots(this.#calls, uuid, dumped)
 
-  snapshots: Host['snapshots'] = (uuid) => listSnapshots(this.#calls, uuid)
-  createSnapshot: Host['createSnapshot'] = (uuid, snapshot) => createSnapshot(this.#calls, uuid, snapshot)
-  revertToSnapshot: Host['revertToSnapshot'] = (uuid, name) => revertToSnapshot(this.#calls, uuid, name)
-  deleteSnapshot: Host['deleteSnapshot'] = (uuid, name, options) => deleteSnapshot(this.#calls, uuid, name, options)
-  dumpSnapshots: Host['dumpSnapshots'] = (uuid) => dumpSnapshots(this.#calls, uuid)
-  forgetSnapshots: Host['forgetSnapshots'] = (uuid) => forgetSnapshots(this.#calls, uuid)
-  restoreSnapshots: Host['restoreSnapshots'] = (uuid, dumped) => restoreSnapshots(this.#calls, uuid, dumped)
-
   async setAutostart(uuid: string, on: boolean): Promise<void> {
     await this.#calls.write('DOMAIN_SET_AUTOSTART', { dom: domainOf(uuid), autostart: on ? 1 : 0 })
   }
 
   migrateVm = (uuid: string, options: MigrateOptions): Promise<void> => migrateVm(this.#calls, domainOf(uuid), options)
+  resumePostCopy: Host['resumePostCopy'] = (uuid, options) => resumePostCopy(this.#calls, domainOf(uuid), options)
+  openMigration: Host['openMigration'] = (options) => openMigration(this.#calls, options)
+  whyNotHere: Host['whyNotHere'] = (xml) => whyNotHere(this.#calls, xml)
   vmJob = (uuid: string): Promise<VmJob | undefined> => vmJob(this.#calls, domainOf(uuid))
 
   async abortVmJob(uuid: string): Promise<void> {

@@ -6,11 +6,13 @@ import type { Database } from '../db/open.ts'
 import type { Authenticator } from '../identity/token.ts'
 import { channels, lastEvent, readEvents } from '../queue/notify.ts'
 import { countOpen } from '../queue/read.ts'
+import type { Staging } from '../staging/staging.ts'
 import { actionRoutes } from './actions.ts'
 import { createApp, type Api } from './app.ts'
+import { contentRoutes } from './contents.ts'
 import { startEventFeed } from './event-feed.ts'
 import { eventRoutes } from './events.ts'
-import { fleetRoutes } from './fleet.ts'
+import { fleetRoutes, type ReadVmXml } from './fleet.ts'
 import { metricRoutes, type MetricSources } from './metrics.ts'
 import { planRoutes } from './plans.ts'
 import { submissionRoutes, type Preflight } from './submissions.ts'
@@ -29,7 +31,11 @@ export type ApiParts = {
   /** Something may have become runnable: told after each change. */
   wake?: () => void
   preflight?: Preflight
+  /** Left out: definitions cannot be read. */
+  readVmXml?: ReadVmXml
   metrics?: Omit<MetricSources, 'openTasks'>
+  /** Shared with the dispatcher of this process; without it no bytes are taken or given. */
+  staging?: Staging
 }
 
 /** Ready to listen. Closing it ends long polls and streams first. */
@@ -74,8 +80,9 @@ export async function createApi(parts: ApiParts): Promise<Api> {
       taskRoutes(routes, { reads, feed, closing: closing.signal })
       wishRoutes(routes, { database, wake })
       planRoutes(routes, { reads, feed, closing: closing.signal })
-      fleetRoutes(routes, reads)
+      fleetRoutes(routes, reads, parts.readVmXml)
       actionRoutes(routes, parts.registry)
+      if (parts.staging) contentRoutes(routes, { staging: parts.staging, closing: closing.signal })
       eventRoutes(routes, { feed, closing: closing.signal })
       routes.get('/openapi.json', { schema: { hide: true } }, () => app.swagger())
     },

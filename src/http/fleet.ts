@@ -1,6 +1,7 @@
-// GET /vms, /hosts, /pools, /stores, /volumes: what hosts said last. Never changes anything, never asks a host.
+// GET /vms, /hosts, /pools, /stores, /volumes: what hosts said last. Never changes anything; asks a host only for a definition.
+import { createHash } from 'node:crypto'
 import { Type, type TSchema } from 'typebox'
-import { HostView, PoolView, StoreView, VmView, VolumeView } from '../api/fleet.ts'
+import { HostView, PoolView, StoreView, VmView, VmXmlView, VolumeView } from '../api/fleet.ts'
 import type { Database } from '../db/open.ts'
 import { loadFacts } from '../inventory/load.ts'
 import { listHosts, listPools, listStores, listVms, listVolumes } from '../inventory/read.ts'
@@ -20,7 +21,10 @@ const pageOf = (item: TSchema) =>
 const query = <T extends Record<string, TSchema>>(filters: T) =>
   Type.Object({ ...filters, ...pageQuery }, { additionalProperties: false })
 
-export function fleetRoutes(app: Api, database: Database): void {
+/** A VM's definition as its host has it now, without secrets. @throws RequestError when it cannot be asked */
+export type ReadVmXml = (vm: { uuid: string; host: string }) => Promise<string>
+
+export function fleetRoutes(app: Api, database: Database, readVmXml?: ReadVmXml): void {
   const vms = query({
     host: Name('At home or active there'),
     power: Name('E.g. running'),
@@ -37,6 +41,25 @@ export function fleetRoutes(app: Api, database: Database): void {
     { schema: { summary: 'A VM', operationId: 'getVm', params: vm, response: { 200: answers('The VM', VmView) } } },
     ({ params }) => findVm(database, params.vm)
   )
+
+  if (readVmXml) {
+    app.get(
+      '/vms/:vm/xml',
+      {
+        schema: {
+          summary: "A VM's definition as its host has it now, without secrets",
+          operationId: 'getVmXml',
+          params: vm,
+          response: { 200: answers('The definition', VmXmlView) }
+        }
+      },
+      async ({ params }) => {
+        const { uuid, home } = await findVm(database, params.vm)
+        const xml = await readVmXml({ uuid, host: home })
+        return { uuid, host: home, xml, digest: createHash('sha256').update(xml).digest('hex') }
+      }
+    )
+  }
 
   const named = query({ name: Name('Exact, or with `*` for anything') })
   app.get(

@@ -61,7 +61,7 @@ export async function readDefinition(
   uuid: string
 ): Promise<{ name: string; host: string; xml: string; keptAt: Date } | undefined> {
   const [row] = await sql.query<{ name: string; host: string; sealed: Buffer; keptAt: Date }>(
-    `select name, host, sealed, kept_at as "keptAt" from inventory.definition where vm = $1`,
+    `select name, host, sealed, kept_at as "keptAt" from inventory.definition where vm = $1 and sealed is not null`,
     [uuid]
   )
   if (!row) return undefined

@@ -34,6 +34,7 @@ export class Memory {
   readonly shares = new Map<string, string>()
   /** VM → host that has an image which may be restored. */
   readonly saved = new Map<string, string>()
+  readonly edits = new Map<string, { xml: string; editedDigest: string | null }>()
   readonly autostarts = new Map<string, StartsWithHost>()
   readonly kept: { uuid: string; host: string; xml: string }[] = []
   readonly keptSnapshots = new Map<string, DumpedSnapshot[]>()

@@ -135,6 +135,12 @@ export class AnyStage {
     keptSnapshots: async (uuid) => this.memory.keptSnapshots.get(uuid) ?? [],
     dropKeptSnapshots: async (uuid) => void this.memory.keptSnapshots.delete(uuid),
     keptDefinition: async (uuid) => this.memory.kept.findLast((kept) => kept.uuid === uuid),
+    keepBeforeEdit: async (uuid, _host, xml) => void this.memory.edits.set(uuid, { xml, editedDigest: null }),
+    noteEdited: async (uuid, editedDigest) => {
+      const before = this.memory.edits.get(uuid)
+      if (before) this.memory.edits.set(uuid, { ...before, editedDigest })
+    },
+    beforeEdit: async (uuid) => this.memory.edits.get(uuid),
     noteSaved: async (uuid, host) => void this.memory.saved.set(uuid, host),
     forgetSaved: async (uuid) => void this.memory.saved.delete(uuid),
     setAutostart: async (uuid, start) => {
@@ -265,7 +271,11 @@ export class Task {
         onStep?.(name)
       },
       progress: ({ done, total }) => void ran.progress.push({ done, total }),
+      get clearing(): never {
+        throw new Error('no host is cleared here')
+      },
       planChildren: () => Promise.reject(new Error('nothing expands here')),
+      dropPromises: () => Promise.reject(new Error('nothing is promised here')),
       markUndone: () => Promise.reject(new Error('nothing is undone here'))
     }
     return { ctx, verdict }

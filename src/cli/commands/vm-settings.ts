@@ -2,6 +2,7 @@
 import type { CommandSpec, Kind, OperandSpec } from '../command.ts'
 import { usage } from '../failure.ts'
 import { valueOf } from '../values.ts'
+import { vmEdit } from './vm-edit.ts'
 
 const vms: OperandSpec = {
   name: 'vm',
@@ -80,6 +81,7 @@ export const vmSettingsCommands: readonly CommandSpec[] = [
       'Settings: vcpus=, maxVcpus=, memory=, maxMemory=, autostart=on|off, order=, delay=\n' +
       'Example: taskomatic vm set web1 vcpus=4 memory=8GiB --next-boot'
   },
+  vmEdit,
   {
     verb: 'rename',
     aliases: ['domrename'],
