@@ -6,7 +6,7 @@ import { globSync } from 'node:fs'
 import { describe } from 'vitest'
 
 type Part = { package: string; for: Use; files: string }
-type Use = 'real hosts' | 'PostgreSQL 15'
+type Use = 'real hosts' | 'PostgreSQL 15' | 'disc images'
 
 const parts: readonly Part[] = [
   { package: 'libvirt-daemon', for: 'real hosts', files: '/usr/sbin/libvirtd' },
@@ -19,7 +19,8 @@ const parts: readonly Part[] = [
   { package: 'openssh-client', for: 'real hosts', files: '/usr/bin/ssh-keygen' },
   { package: 'openssl', for: 'real hosts', files: '/usr/bin/openssl' },
   { package: 'util-linux', for: 'real hosts', files: '/usr/bin/setpriv' },
-  { package: 'postgresql-15', for: 'PostgreSQL 15', files: '/usr/lib/postgresql/15/bin/postgres' }
+  { package: 'postgresql-15', for: 'PostgreSQL 15', files: '/usr/lib/postgresql/15/bin/postgres' },
+  { package: 'genisoimage', for: 'disc images', files: '/usr/bin/isoinfo' }
 ]
 
 /** Packages that are missing here, in the order of the table. */
