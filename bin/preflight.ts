@@ -24,6 +24,8 @@ export function preflight(engine: Engine): Preflight {
             `no libvirtd answers at ${quote(controlUri, 200)}: ${error.message}`,
             {
               pointer: '/controlUri',
+              // Nothing is wrong with the request as such.
+              status: 'not_possible',
               next: 'check the address, that libvirtd runs and listens there, and that this server may log in; try `virsh -c URI hostname` as its user',
               cause: error
             }

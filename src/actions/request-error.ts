@@ -1,6 +1,6 @@
 // A request that is refused before anything is stored: what is wrong, where, by which rule, and the way out.
 
-export type RequestStatus = 'bad_request' | 'not_found' | 'conflict' | 'too_large'
+export type RequestStatus = 'bad_request' | 'not_found' | 'conflict' | 'too_large' | 'not_possible'
 
 export class RequestError extends Error {
   override readonly name = 'RequestError'

@@ -26,7 +26,8 @@ export async function complete(words: readonly string[], options: MainOptions): 
   if (shell !== '--') {
     if (!/^(bash|zsh|fish|powershell)$/.test(shell ?? ''))
       throw usage(`${JSON.stringify(shell ?? '')} is no shell that is known`, 'one of bash, zsh, fish, powershell')
-    root.setup('taskomatic', 'taskomatic', shell as string)
+    if (shell === 'bash') options.out.write((await import('./bash-completion.ts')).bashScript)
+    else root.setup('taskomatic', 'taskomatic', shell as string)
     return 'done'
   }
   for (const [word, summary] of Object.entries(otherCommands)) root.command(word, summary)
@@ -40,6 +41,13 @@ export async function complete(words: readonly string[], options: MainOptions): 
 type Known = Partial<Record<Names, string[]>>
 
 function addNoun(root: RootCommand, noun: NounSpec, known: Known): void {
+  // What a verb of two words begins with must be known by itself, or nothing is found behind it.
+  const first = (verb: string): string => verb.split(' ')[0] ?? ''
+  const beginnings = noun.commands.map(({ verb }) => first(verb)).filter((word, at, all) => all.indexOf(word) === at)
+  for (const word of beginnings) {
+    const verbs = noun.commands.filter(({ verb }) => first(verb) === word).map(({ verb }) => verb)
+    if (!verbs.includes(word)) root.command(`${noun.noun} ${word}`, verbs.join(', '))
+  }
   for (const command of noun.commands) {
     const made = root.command(`${noun.noun} ${command.verb}`, command.summary)
     for (const operand of command.operands ?? []) {

@@ -20,13 +20,19 @@ export type View<T> = {
   columns: readonly Column<T>[]
   /** `-o name`: what other commands take. */
   name: (row: T) => string
+  /** What a list of none has none of, e.g. `VMs`. */
+  plural?: string
 }
 
 export type Printer = Streams & { format: Format; color: boolean }
 
-/** A list: rows in every format, and of one row a list too. In a table nothing but the header is said when there are none. */
+/** A list: rows in every format, and of one row a list too. Where there are none people are told so, on standard error. */
 export async function printList<T>(printer: Printer, rows: readonly T[], view: View<T>): Promise<void> {
   if (printer.format === 'yaml') return printYaml(printer, rows)
+  if (rows.length === 0 && /^(table|wide|name)$/.test(printer.format)) {
+    printer.err.write(`no ${view.plural ?? 'entries'}\n`)
+    return
+  }
   if (await printData(printer, rows, view.name)) return
   printer.out.write(await table(rows, view, printer))
 }

@@ -13,6 +13,7 @@ export function toneOf(state: string): Tone | undefined {
 }
 
 export const taskView: View<TaskSummary> = {
+  plural: 'tasks',
   name: (task) => String(task.id),
   columns: [
     { title: 'ID', value: (task) => task.id, align: 'right' },

@@ -25,7 +25,7 @@ export class HttpError extends Error {
   }
 }
 
-const statusOf = { bad_request: 400, not_found: 404, conflict: 409, too_large: 413 } as const
+const statusOf = { bad_request: 400, not_found: 404, conflict: 409, too_large: 413, not_possible: 422 } as const
 
 /** Verdicts of actions that are about the request alone, whatever the fleet is like. */
 const badInput: ReadonlySet<string> = new Set([
@@ -54,7 +54,8 @@ const titleOf: Record<number, string> = {
   429: 'Too many requests',
   431: 'The headers are too large',
   500: 'Something broke here',
-  503: 'Not possible right now'
+  503: 'Not possible right now',
+  507: 'There is no room'
 }
 
 type Part = Omit<Problem, 'type' | 'title' | 'instance'>
@@ -105,6 +106,7 @@ const errorFields = (error: unknown): { name?: string; code?: string; message?: 
 function layerPart(error: unknown): Part | undefined {
   const { name, code, message = '' } = errorFields(error)
   if (name === 'QueueError') return queuePart(code ?? '', message)
+  if (name === 'StagingError') return stagingPart(code ?? '', message)
   if (error instanceof InventoryError) return inventoryPart(error)
   if (name !== 'DatabaseError') return undefined
   switch (code) {
@@ -140,6 +142,19 @@ function layerPart(error: unknown): Part | undefined {
     default:
       return undefined
   }
+}
+
+function stagingPart(code: string, message: string): Part | undefined {
+  const part = stagingStatus[code]
+  return part && { code, detail: message, ...part }
+}
+
+const stagingStatus: Partial<Record<string, { status: number; next: string }>> = {
+  too_large: { status: 413, next: 'bring it to the host another way, then `taskomatic pool refresh`' },
+  no_room: { status: 507, next: "make room on the server's disk, or wait until other uploads have reached their hosts" },
+  incomplete: { status: 400, next: 'send all of it again' },
+  wrong_checksum: { status: 400, next: 'send it again, or look whether the file is whole' },
+  bad_image: { status: 422, next: 'convert the image as the message says, e.g. `qemu-img convert -O qcow2 FROM TO`' }
 }
 
 function inventoryPart({ code, message, candidates }: InventoryError): Part | undefined {

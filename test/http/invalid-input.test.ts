@@ -115,7 +115,7 @@ const cases: Case[] = [
     'unknown_field',
     /^\/args\/forse$/,
     /vm.start has no "forse"/,
-    /vm, paused/
+    /vm, host, paused/
   ],
   [
     'an action that is not there',
@@ -151,7 +151,7 @@ const cases: Case[] = [
     'a host that cannot be reached',
     'host.add',
     { host: 'h9', controlUri: 'qemu+unix:///system?socket=/nonexistent/sock' },
-    400,
+    422,
     'host_unreachable',
     /^\/args\/controlUri$/,
     /no libvirtd answers at .*\/nonexistent\/sock/,
@@ -233,7 +233,7 @@ describe('by the command', () => {
 
   test.each(cases)('%s', async (_, action, args, status, _code, _pointer, detail, next) => {
     const { code, out, err } = await plan(action, args)
-    expect(code).toBe(status === 400 ? 2 : 5)
+    expect(code).toBe({ 400: 2, 422: 1 }[status] ?? 5)
     expect(out).toBe('')
     // A NUL is shown, never written.
     expect(err).not.toContain('\0')
@@ -247,7 +247,7 @@ describe('by the command', () => {
     [['vm', 'start', 'twin'], 5, /twin@h1[\s\S]*twin@h2[\s\S]*next: write one of these/],
     [['vm', 'create', '../x', '--memory', '1GiB', '--host', 'h1'], 2, /"\.\.\/x"[\s\S]*next: /],
     [['vm', 'create', 'x', '--memory', '-1GiB', '--host', 'h1'], 2, /"-1GiB" is not above zero[\s\S]*next: /],
-    [['host', 'add', 'h9', 'qemu+unix:///system?socket=/nonexistent/sock'], 2, /no libvirtd answers[\s\S]*next: /]
+    [['host', 'add', 'h9', 'qemu+unix:///system?socket=/nonexistent/sock'], 1, /no libvirtd answers[\s\S]*next: /]
   ])('%j', async (words, exit, message) => {
     const { code, err } = await run(words, { url: api.url, env })
     expect(err).toMatch(message)

@@ -23,6 +23,7 @@ function noteOf(host: HostView): string {
 }
 
 const hostView: View<HostView> = {
+  plural: 'hosts',
   name: (host) => host.name,
   columns: [
     { title: 'NAME', value: (host) => host.name },

@@ -6,6 +6,7 @@ import { bytesText, type View } from '../render.ts'
 import { printFrom, textOption } from './reading.ts'
 
 const storeView: View<StoreView> = {
+  plural: 'stores',
   name: (store) => store.name,
   columns: [
     { title: 'NAME', value: (store) => store.name },
@@ -22,6 +23,7 @@ const storeView: View<StoreView> = {
 }
 
 const poolView: View<PoolView> = {
+  plural: 'pools',
   name: (pool) => `${pool.name}@${pool.host}`,
   columns: [
     { title: 'NAME', value: (pool) => pool.name },
@@ -41,6 +43,7 @@ const poolView: View<PoolView> = {
 }
 
 const volumeView: View<VolumeView> = {
+  plural: 'volumes',
   name: (volume) => `${volume.store}/${volume.name}`,
   columns: [
     { title: 'NAME', value: (volume) => `${volume.store}/${volume.name}` },

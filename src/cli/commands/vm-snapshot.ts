@@ -11,6 +11,7 @@ const snapshot: OperandSpec = { name: 'snapshot', help: 'the snapshot', kind: 't
 type SnapshotView = VmView['snapshots'][number]
 
 const snapshotView: View<SnapshotView> = {
+  plural: 'snapshots',
   name: (item) => item.name,
   columns: [
     { title: 'NAME', value: (item) => (item.current ? `${item.name} *` : item.name) },

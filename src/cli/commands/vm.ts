@@ -27,6 +27,7 @@ const toneOf = (vm: VmView): Tone | undefined => {
 }
 
 const vmView: View<VmView> = {
+  plural: 'VMs',
   name: (vm) => vm.name,
   columns: [
     { title: 'NAME', value: (vm) => vm.name },
