@@ -135,3 +135,15 @@ export const needOf = (vm: VmFacts): PlacementNeed => ({
   stores: [...new Set(neededDisks(vm).flatMap(({ store }) => store ?? []))],
   networks: [...new Set(vm.nics.flatMap(({ kind, source }) => (kind === 'network' && source !== null ? [source] : [])))]
 })
+
+/** Where else it could start: what such a host must have, and those that will not do for what only the facts of the VM tell. */
+export function placesToStart(vm: VmFacts, state: FleetState): PlacementNeed {
+  const need = needOf(vm)
+  const without: Record<string, string> = {}
+  const hosts = new Set(need.stores.flatMap((store) => Object.keys(state.store(store)?.pools ?? {})))
+  for (const host of hosts) {
+    const why = host === vm.home ? undefined : (lacksStore(vm, host, state) ?? taken(vm, host, state))
+    if (why) without[host] = why.message
+  }
+  return { ...need, without }
+}

@@ -9,7 +9,7 @@ import { attempt } from './attempt.ts'
 import { refuseHost } from './host-refusal.ts'
 import { limit, oneOf } from './limits.ts'
 import { HostRef, VmRef } from './refs.ts'
-import { isClosed, neededDisks, needOf, tiedToHome, whyNotOn } from './vm-elsewhere.ts'
+import { isClosed, neededDisks, placesToStart, tiedToHome, whyNotOn } from './vm-elsewhere.ts'
 import { bindToVm, shared, storageClaims, vmClaims, vmTitle } from './vm-place.ts'
 import { named, ownVm, refuseActiveElsewhere } from './vm-refusal.ts'
 import { arriving, probeStarted, startVm } from './vm-start-run.ts'
@@ -80,8 +80,15 @@ export const vmStart = action({
     const vm = state.vm(given.vm)
     if (!vm) return null
     if (vm.activeOn !== null) return bindToVm(given.vm, state)
-    if (given.host !== undefined) return { host: given.host }
-    return startsElsewhere(vm, given, state) ? { place: needOf(vm) } : bindToVm(given.vm, state)
+    const room = { vm: vm.uuid, memoryMiB: vm.maxMemoryMiB }
+    if (given.host !== undefined) return { host: given.host, room }
+    if (startsElsewhere(vm, given, state)) return { place: placesToStart(vm, state) }
+    if (vm.home === '') return null
+    // A home that is silent may still run it: only what it says, or an operator says of it, lets it start elsewhere.
+    const mayMove = state.host(vm.home)?.connection === 'up'
+    const elsewhere = (asked: FleetState) =>
+      tiedToHome(vm, asked, given.discardSaved ?? false) ? null : placesToStart(vm, asked)
+    return { host: vm.home, room, ...(mayMove ? { elsewhere } : {}) }
   },
   run: (ctx, given) => attempt(ctx, (step) => startVm(ctx, given, step), { probe: () => probeStarted(ctx, given) }),
   probe: probeStarted,

@@ -3,6 +3,7 @@
 import type { Binding, PlacementNeed } from '../actions/action.ts'
 import type { JsonObject } from '../db/json.ts'
 import type { Tx } from '../db/open.ts'
+import type { FleetState } from '../inventory/fleet-state.ts'
 import { placeVm, reserveOn } from '../inventory/place.ts'
 import { resource } from '../model/resource.ts'
 import type { ClaimedTask } from '../queue/dispatch.ts'
@@ -28,24 +29,49 @@ export function boundPlace(task: ClaimedTask): Place {
   return { host: text(task.bound['host']), target: text(task.bound['target']) }
 }
 
-export async function chooseHost(tx: Tx, task: ClaimedTask, to: Binding | null): Promise<Choice> {
+/** Of an attempt that waited for units there, and did not start: the next one goes there, if it still can. */
+function promisedHost({ bound }: ClaimedTask): string | null {
+  const host = bound?.['tentative'] === true ? (bound['target'] ?? bound['host']) : null
+  return typeof host === 'string' ? host : null
+}
+
+/** @param ask asks the action further, of observed facts */
+export async function chooseHost(
+  tx: Tx,
+  task: ClaimedTask,
+  to: Binding | null,
+  ask: <T>(question: (state: FleetState) => T) => Promise<T>
+): Promise<Choice> {
   if (to === null) return { outcome: 'chosen', place: nowhere, bound: null }
   const before = boundPlace(task)
   if ('place' in to) {
-    if (before.host === null) return placed(tx, task, to.place, (host) => ({ host, target: null }))
+    if (before.host === null) return placed(tx, task, to.place, atHost)
     return named(tx, task, { host: before.host, target: null }, before.host, to.place)
   }
-  const { host, target, room } = to
+  const { host, target, room, elsewhere } = to
   if (typeof target === 'object') {
     if (before.target === null) return placed(tx, task, target, (found) => ({ host, target: found }))
     return named(tx, task, { host, target: before.target }, before.target, target)
   }
-  const place = { host, target: target ?? null }
-  return room ? named(tx, task, place, target ?? host, room) : chosen(task, place)
+  if (!room) return chosen(task, { host, target: target ?? null })
+  if (!elsewhere) return named(tx, task, { host, target: target ?? null }, target ?? host, room)
+  const kept = before.host ?? host
+  const promised = promisedHost(task)
+  if (promised !== null && promised !== kept && before.host === null) {
+    const need = await ask(elsewhere)
+    if (need) return placed(tx, task, need, atHost)
+  }
+  const here = await named(tx, task, atHost(kept), kept, room)
+  if (here.outcome === 'chosen' || before.host !== null) return here
+  const need = await ask(elsewhere)
+  return need === null ? here : placed(tx, task, { ...need, prefer: host }, atHost)
 }
 
+const atHost = (host: string) => ({ host, target: null })
+
 /** What an earlier attempt considered stays: it tells why the task is where it is. */
-function chosen(task: ClaimedTask, { host, target }: Place, considered = task.bound?.['considered']): Choice {
+function chosen(task: ClaimedTask, { host, target }: Place, now?: JsonObject): Choice {
+  const considered = now ?? task.bound?.['considered']
   const bound = { host, ...(target === null ? {} : { target }), ...(considered === undefined ? {} : { considered }) }
   return { outcome: 'chosen', place: { host, target }, bound }
 }
@@ -58,7 +84,7 @@ async function named(
   { vm, memoryMiB }: { vm: string; memoryMiB: number }
 ): Promise<Choice> {
   const answer = await reserveOn(tx, { task: task.id, host: on, vm, memoryMiB })
-  if (answer.reserved) return chosen(task, place)
+  if (answer.reserved) return chosen(task, place, task.bound?.['host'] === on ? undefined : answer.considered)
   const { reason, considered } = answer
   return { outcome: 'no_room', reason, key: roomKey(on), about: { ...task.bound, considered } }
 }
@@ -74,8 +100,11 @@ async function placed(
   const excluded = new Map(Object.entries(without))
   for (const { name, task: other, title } of leaving)
     if (other !== task.id) excluded.set(name, `task ${other} has claimed it (${title})`)
-  const answer = await placeVm(tx, { task: task.id, ...rest, without: excluded })
-  if (answer.host !== null) return chosen(task, at(answer.host), answer.considered)
+  const promised = promisedHost(task)
+  const prefer = promised ?? need.prefer
+  const answer = await placeVm(tx, { task: task.id, ...rest, without: excluded, ...(prefer ? { prefer } : {}) })
+  if (answer.host !== null)
+    return chosen(task, at(answer.host), answer.host === promised ? undefined : answer.considered)
   // Only one host will do: nothing is gained by looking again when another has room.
   const key = need.pinned !== undefined && need.prefer !== undefined ? roomKey(need.prefer) : anyRoom
   return { outcome: 'no_room', reason: answer.reason, key, about: { considered: answer.considered } }

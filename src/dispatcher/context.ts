@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import type { Logger } from 'pino'
 import type { Action, ActionContext, Observer } from '../actions/action.ts'
 import { planChildren } from '../actions/children.ts'
+import { createClearing } from '../actions/clearing.ts'
 import type { Database } from '../db/open.ts'
 import type { Hosts } from '../host/host.ts'
 import type { FleetState } from '../inventory/fleet-state.ts'
@@ -11,7 +12,7 @@ import { parseResource } from '../model/resource.ts'
 import type { ClaimedTask } from '../queue/dispatch.ts'
 import { appendLog, setProgress } from '../queue/log.ts'
 import { Staging } from '../staging/staging.ts'
-import { setUndoStates } from '../queue/undo.ts'
+import { dropEffects, setUndoStates } from '../queue/undo.ts'
 import type { Place } from './choose-host.ts'
 
 export type ContextParts = {
@@ -66,7 +67,9 @@ export function createContexts(
         note('info', name)
       },
       progress: (progress) => write(() => setProgress(database, { task: id, attempt, progress })),
+      clearing: createClearing(database, parts.registry, { id, title: task.title, by: task.by }),
       planChildren: (requests) => planChildren(database, parts.registry, { id, by: task.by }, requests),
+      dropPromises: () => dropEffects(database, { task: id, attempt }),
       markUndone: (tasks) => setUndoStates(database, tasks)
     }
     return { context, step: () => step }

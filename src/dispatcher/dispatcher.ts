@@ -18,6 +18,7 @@ import { resource } from '../model/resource.ts'
 import { guardPoll } from '../queue/guard.ts'
 import { channels } from '../queue/notify.ts'
 import { overdueTasks } from '../queue/overdue.ts'
+import { stopFailing } from '../queue/undo.ts'
 import { cancelRequests } from '../queue/requests.ts'
 import { anyRoom, roomKey } from './choose-host.ts'
 import { createContexts, type ContextParts } from './context.ts'
@@ -85,6 +86,8 @@ class RunningDispatcher implements Dispatcher {
   readonly #lookAgain: LookAgain
   /** When the attempts whose ends are to be recorded began. */
   readonly #begun = new WeakMap<End, number>()
+  /** Of a part of a complex task, and bad: its plan may have to stop. */
+  readonly #badParts = new WeakSet<End>()
   #suspects: ReadonlySet<number> = new Set()
   #pumping: Promise<void> | undefined
   #due: NodeJS.Timeout | undefined
@@ -188,6 +191,7 @@ class RunningDispatcher implements Dispatcher {
         for (const task of answer.claimed) this.#beginOrGiveBack(task)
         if (take > 0 && answer.claimed.length === take) this.#woken = true
         this.#wakeAt(answer.nextDueMs)
+        if (ends.some((end) => this.#badParts.has(end))) await stopFailing(this.#options.database)
         if ((await wakeParkedInVain(this.#options, ends, (end) => this.#begun.get(end) ?? 0)) > 0) this.#woken = true
       } catch (error) {
         this.#ends = [...ends, ...this.#ends]
@@ -221,6 +225,8 @@ class RunningDispatcher implements Dispatcher {
     // After a lost lease the task may have come back to us, with a slot of its own.
     if (this.#slots.get(task.id) === slot) this.#slots.delete(task.id)
     if (end) this.#begun.set(end, begun)
+    if (end && task.parent !== null && (end.outcome === 'failed' || end.outcome === 'cancelled'))
+      this.#badParts.add(end)
     this.#record(end)
   }
 
@@ -303,6 +309,8 @@ class RunningDispatcher implements Dispatcher {
 
   async #guard(): Promise<void> {
     const { found } = await guardPoll(this.#options.database)
+    // Whoever recorded a part's end may have died before it stopped the others.
+    await stopFailing(this.#options.database)
     for (const find of found) {
       this.#found += 1
       this.#options.log.error({ find }, 'guard poll: a runnable task was missed by every event')

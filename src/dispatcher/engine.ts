@@ -2,6 +2,7 @@
 // The server is this and an API; tests use it without one.
 import type { Logger } from 'pino'
 import type { Action } from '../actions/action.ts'
+import { internalActions } from '../actions/internal.ts'
 import type { Database } from '../db/open.ts'
 import type { Staging } from '../staging/staging.ts'
 import { HostConnections, type HostConnectionsOptions } from '../host/connections.ts'
@@ -34,7 +35,8 @@ export type Engine = {
 }
 
 export async function startEngine(options: EngineOptions): Promise<Engine> {
-  const { database, registry, log, definitionKey } = options
+  const { database, log, definitionKey } = options
+  const registry = new Map([...options.registry, ...internalActions])
   const instance = await readInstance(database)
   let dispatcher: Dispatcher | undefined
   const hosts = new HostConnections({

@@ -37,8 +37,9 @@ export async function prepare(parts: Preparation, task: ClaimedTask, action: Act
   if (action.bindTo) {
     const to = await facts.ask((state) => action.bindTo?.(task.args, state) ?? null, boundPlace(task))
     const choice = await parts.database.transaction(async (tx) => {
-      const made = await chooseHost(tx, task, to)
-      return made.outcome === 'chosen' ? bound(parts, tx, facts.within(tx), task, action, made) : made
+      const within = facts.within(tx)
+      const made = await chooseHost(tx, task, to, (question) => within.ask(question, boundPlace(task)))
+      return made.outcome === 'chosen' ? bound(parts, tx, within, task, action, made) : made
     })
     if (choice === 'gone') return { outcome: 'gone' }
     if (choice.outcome === 'no_room') {

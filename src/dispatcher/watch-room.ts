@@ -90,15 +90,16 @@ export async function startRoomKeeper({
 /**
  * Ends promises whose tasks neither run now nor are about to: ended, or put back, in which case they are placed anew. A promise is
  * made in the transaction that binds its task, so that none is seen before its task runs, or waits for units to run there. Returns
- * the hosts on which they were.
+ * the hosts on which that gives room: where the VM became active, it has taken what was promised.
  */
 export async function endPromises(database: Database): Promise<string[]> {
-  const rows = await database.query<{ host: string }>(
+  const rows = await database.query<{ host: string; used: boolean }>(
     `delete from inventory.reservation r
      where not exists (select from queue.run q where q.task = r.task)
        and not exists (select from queue.ready q where q.task = r.task)
        and not exists (select from queue.parked q where q.task = r.task and q.key = 'limit')
-     returning r.host`
+     returning r.host, exists (
+       select from inventory.whereabouts w where w.vm = r.vm and w.host = r.host and w.state = 'active') as used`
   )
-  return [...new Set(rows.map(({ host }) => host))]
+  return [...new Set(rows.flatMap(({ host, used }) => (used ? [] : [host])))]
 }
