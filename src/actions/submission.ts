@@ -6,6 +6,7 @@ import { quote } from '../model/name.ts'
 import type { Submission, Submitted } from '../queue/submit.ts'
 import type { NewTask, TaskRef } from '../queue/task.ts'
 import type { Evaluated } from './evaluate.ts'
+import { planRun, planTask, planTitle } from './plan-run.ts'
 import { RequestError } from './request-error.ts'
 
 export type RequestedTask = {
@@ -42,8 +43,9 @@ export type SubmissionAnswer = {
 export const pointerTo = (request: SubmissionRequest, index: number): string => (request.plan ? `/tasks/${index}` : '')
 
 export function asSubmission(request: SubmissionRequest, tasks: readonly Evaluated[]): Submission {
+  const parts = tasks.map((task, index) => newTask(task, index, request))
   return {
-    tasks: tasks.map((task, index) => newTask(task, index, request)),
+    tasks: rollsBack(request) ? [planTask(request.plan?.name, parts)] : parts,
     by: request.by,
     ...(request.plan ? { plan: request.plan } : {}),
     ...(request.reason === undefined ? {} : { reason: request.reason }),
@@ -52,6 +54,9 @@ export function asSubmission(request: SubmissionRequest, tasks: readonly Evaluat
       : { idempotency: { key: request.idempotencyKey, fingerprint: fingerprint(request) } })
   }
 }
+
+/** Its tasks are parts of one, which undoes them if one fails. */
+export const rollsBack = ({ plan }: SubmissionRequest): boolean => plan?.onFailure === 'rollback'
 
 function newTask(task: Evaluated, index: number, request: SubmissionRequest): NewTask {
   const asked = request.tasks[index]
@@ -144,9 +149,13 @@ export function answerOf(
     replayed: stored.replayed,
     tasks: stored.tasks.map((id, index) => ({
       id,
-      key: request.tasks[index]?.key ?? null,
-      action: tasks[index]?.action.name ?? '',
-      title: tasks[index]?.title ?? ''
+      ...(rollsBack(request)
+        ? { key: null, action: planRun.name, title: planTitle(request.plan?.name, tasks.length) }
+        : {
+            key: request.tasks[index]?.key ?? null,
+            action: tasks[index]?.action.name ?? '',
+            title: tasks[index]?.title ?? ''
+          })
     })),
     overtaken
   }

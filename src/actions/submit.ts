@@ -17,6 +17,7 @@ import {
   asSubmission,
   fingerprint,
   pointerTo,
+  rollsBack,
   type SubmissionAnswer,
   type SubmissionRequest
 } from './submission.ts'
@@ -110,7 +111,8 @@ async function replayOf(database: Database, request: SubmissionRequest): Promise
   const key = request.idempotencyKey
   const earlier = key === undefined ? null : await submittedBefore(database, { key, fingerprint: fingerprint(request) })
   if (!earlier) return undefined
-  const tasks = earlier.tasks.map((task, index) => ({ ...task, key: request.tasks[index]?.key ?? null }))
+  const keyOf = (index: number) => (rollsBack(request) ? null : (request.tasks[index]?.key ?? null))
+  const tasks = earlier.tasks.map((task, index) => ({ ...task, key: keyOf(index) }))
   return { plan: earlier.plan, tasks, replayed: true, overtaken: [] }
 }
 

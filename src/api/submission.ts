@@ -45,9 +45,9 @@ export const PlanSubmission = Type.Object(
   {
     name: Type.Optional(Type.String({ minLength: 1, maxLength: 200 })),
     onFailure: Type.Optional(
-      Type.Union([Type.Literal('stop'), Type.Literal('continue')], {
+      Type.Union([Type.Literal('stop'), Type.Literal('continue'), Type.Literal('rollback')], {
         description:
-          'stop: what has not started is not started. continue: only what needs the failed task fails. Default stop'
+          'stop: what has not started is not started. continue: only what needs the failed task fails. rollback: what has not started is cancelled and what was done is undone, the last first. Default stop'
       })
     ),
     reason,
@@ -129,6 +129,9 @@ const PreviewedTask = Type.Object({
   afterMore: Type.Integer({ description: 'Further stored tasks: at most 100 a resource are listed' }),
   later: Type.Union([Type.String(), Type.Null()], {
     description: 'Held, or not due: it takes its place in the queue only then'
+  }),
+  preflight: Type.Union([Type.Array(Type.Record(Type.String(), Type.Unknown())), Type.Null()], {
+    description: 'What it would expand into, as the action tells it: of host.clear each VM and where it goes, or why it stays'
   })
 })
 

@@ -78,6 +78,8 @@ export type EndedChild = {
   error: TaskError | null
   /** How it would be undone, as it was written before it ran (undo.ts). */
   undo: JsonObject | null
+  /** The task that it undoes, if that is what it is for. */
+  undoes: number | null
 }
 
 export type Settled = {
@@ -111,7 +113,9 @@ export async function settle(
   const wanted = request.take - answer.claimed.length
   if (wanted <= 0) return answer
   const more = await settleOnce(db, { dispatcher: request.dispatcher, ends: [], take: wanted })
-  return { ...answer, claimed: [...answer.claimed, ...more.answer.claimed], nextDueMs: more.answer.nextDueMs }
+  // What became due only now wants its place: the next call is worth making at once.
+  const nextDueMs = more.chores ? 0 : more.answer.nextDueMs
+  return { ...answer, claimed: [...answer.claimed, ...more.answer.claimed], nextDueMs }
 }
 
 async function settleOnce(

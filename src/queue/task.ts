@@ -42,8 +42,8 @@ export type NewTask = {
   binds: boolean
   /** Units of limited keys that it needs while it is ready or running. */
   limits?: readonly Units[]
-  /** How to undo it, as the submitting layer understands it. */
-  undo?: JsonObject
+  /** It undoes this task. */
+  undo?: { of: number }
 }
 
 export type OnFailure = 'stop' | 'continue' | 'rollback'

@@ -66,9 +66,9 @@ export const plan: NounSpec = {
         { flags: '-f, --file <file>', help: 'YAML or JSON; - for standard input', kind: 'file', required: true },
         {
           flags: '--on-failure <policy>',
-          help: 'stop (default) or continue',
+          help: 'stop (default), continue or rollback: undo what was done',
           kind: 'text',
-          choices: ['stop', 'continue']
+          choices: ['stop', 'continue', 'rollback']
         },
         { flags: '--reason <text>', help: 'why; kept with the tasks', kind: 'text' }
       ],

@@ -1,0 +1,79 @@
+// Undoing what a plan did: from the steps that were written before its parts ran, as tasks of their own, the last first.
+// What became of each is told on the task that was undone.
+import type { Json, JsonObject } from '../db/json.ts'
+import type { EndedChild } from '../queue/dispatch.ts'
+import type { UndoState } from '../queue/state.ts'
+import type { NewTask } from '../queue/task.ts'
+import { cancelled, failed, uncertain, type ActionContext, type Outcome } from './action.ts'
+
+/** An inverse, or why there is none. `nothing`: what was asked for was so before. */
+export type UndoStep = { action: string; args: JsonObject } | { impossible: string } | { nothing: string }
+
+/** A part that was done; newest last. */
+export type DonePart = { id: number; title: string; undo: UndoStep | null }
+
+/** What became of a part's undoing, and by which task. */
+type Undone = { task: number; title: string; state: UndoState; why: string | null; by: number | null }
+
+export const partsDone = (children: readonly EndedChild[]): DonePart[] =>
+  children
+    .filter(({ state, undoes }) => state === 'complete' && undoes === null)
+    .map(({ id, title, undo }) => ({ id, title, undo: undo as UndoStep | null }))
+
+/** Tasks that undo the parts, the last first, each after the one before. What cannot be asked for is left out, and logged. */
+export async function planUndo(ctx: ActionContext, parts: readonly DonePart[]): Promise<NewTask[]> {
+  const steps = parts
+    .toReversed()
+    .flatMap((part) => (part.undo && 'action' in part.undo ? [{ part, step: part.undo }] : []))
+  if (steps.length === 0) return []
+  const { children, refused } = await ctx.planChildren(steps.map(({ step: { action, args } }) => ({ action, args })))
+  const bad = new Set(refused.map(({ index }) => index))
+  for (const { index, error } of refused)
+    ctx.log('error', `task ${steps[index]?.part.id} cannot be undone: ${error.message}`)
+  const kept = steps.filter((_, index) => !bad.has(index))
+  return children.map((child, index) => ({
+    ...child,
+    title: `Undo: ${kept[index]?.part.title ?? child.title}`,
+    undo: { of: kept[index]?.part.id ?? 0 },
+    // In order; but one that fails keeps only those from being undone that need it.
+    after: [...(child.after ?? []), ...(index > 0 ? [{ task: { index: index - 1 }, needs: 'ended' as const }] : [])]
+  }))
+}
+
+/**
+ * Tells on every part what became of its undoing, and ends the plan's task: as failed or cancelled with the list, or, while something
+ * was not undone that could have been, as uncertain: it keeps the claims until an operator's verdict.
+ */
+export async function settleUndone(
+  ctx: ActionContext,
+  { code, cause, bad }: { code: string; cause: string; bad: EndedChild },
+  parts: readonly DonePart[],
+  children: readonly EndedChild[]
+): Promise<Outcome> {
+  const by = new Map(children.map((child) => [child.undoes, child]))
+  const list = parts.map((part) => undone(part, by.get(part.id)))
+  await ctx.markUndone(list)
+  const left = list.filter(({ state }) => state === 'needs_operator')
+  const gone = list.filter(({ state }) => state === 'undone').length
+  const details = { undone: asJson(list), failedTask: bad.id }
+  if (left.length > 0) {
+    const which = left.map(({ task, title }) => `${task} (${title})`).join(', ')
+    const message = `${cause}; ${gone} of ${list.length} parts were undone, but not ${which}`
+    const next = `put it right by hand, then \`taskomatic task verdict ${ctx.task.id} did-not --reason …\` lets go of what the plan holds`
+    return uncertain({ code: 'needs_operator', message, next, details }, asJson(list))
+  }
+  const message = `${cause}; ${gone} of ${list.length} parts that were done are undone`
+  const error = { code, message, next: `see \`taskomatic task show ${bad.id}\``, details }
+  return bad.state === 'cancelled' ? cancelled(error) : failed(error)
+}
+
+function undone({ id: task, title, undo }: DonePart, child: EndedChild | undefined): Undone {
+  if (child?.state === 'complete') return { task, title, state: 'undone', why: null, by: child.id }
+  if (child) return { task, title, state: 'needs_operator', why: child.error?.message ?? child.state, by: child.id }
+  if (undo && 'nothing' in undo) return { task, title, state: 'none', why: undo.nothing, by: null }
+  if (undo && 'impossible' in undo) return { task, title, state: 'impossible', why: undo.impossible, by: null }
+  return { task, title, state: 'needs_operator', why: 'its undoing could not be asked for: see the log', by: null }
+}
+
+const asJson = (list: readonly Undone[]): Json =>
+  list.map(({ task, title, state, why, by }) => ({ task, title, undo: state, why, by }))
