@@ -11,8 +11,11 @@ const flag = (description: string) =>
 export const vmMigrateArgs = Type.Object(
   {
     vm: VmRef,
-    to: { ...HostRef, description: 'Host to move it to' },
+    to: Type.Optional({ ...HostRef, description: 'Host to move it to; default: placed when the task runs' }),
     offline: flag('Move the definition of a VM that is off; its disks must be in stores that both hosts have'),
+    managed: flag(
+      'Carry it through from here, phase by phase, not by the hosts among themselves; disks that QEMU cannot lock always are'
+    ),
     copyStorage: flag('Copy its disks as well, where the hosts share no store'),
     postCopy: flag(
       'Switch over after one pass over the memory and fetch the rest afterwards: it always ends, but a lost host then loses the VM'

@@ -5,7 +5,6 @@ import type { JsonObject } from '../db/json.ts'
 import { isActive } from '../model/vm.ts'
 import type { ActionContext } from './action.ts'
 import { outcomeOfMigration, type Row, type Side } from './migration-outcome.ts'
-import type { VmMigrateArgs } from './vm-migrate-args.ts'
 import { lookEverywhere } from './vm-place.ts'
 
 export type Move = { uuid: string; name: string; source: string | null; target: string }
@@ -14,7 +13,7 @@ export type Move = { uuid: string; name: string; source: string | null; target: 
  * Where it moves from: where it is active, unless that is the target already; then where else it is left.
  * A silent host that may have it counts as the source: until it speaks nothing is known.
  */
-export async function findMove(ctx: ActionContext, { vm: uuid, to: target }: VmMigrateArgs): Promise<Move> {
+export async function findMove(ctx: ActionContext, uuid: string, target: string): Promise<Move> {
   const facts = ctx.state.vm(uuid)
   const name = facts?.name ?? uuid
   if (facts?.activeOn && facts.activeOn !== target) return { uuid, name, source: facts.activeOn, target }

@@ -2,6 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { HostError } from '../host/error.ts'
 import type { MigrateOptions } from '../host/host.ts'
+import type { HostFacts } from '../inventory/facts.ts'
 import { memoryText } from '../model/memory-text.ts'
 import { failed, type ActionContext, type Outcome, type Probe } from './action.ts'
 import type { Step } from './attempt.ts'
@@ -9,7 +10,10 @@ import { takeOffSnapshots } from './carried-snapshots.ts'
 import { ownError } from './error.ts'
 import { parkIfCordoned } from './host-refusal.ts'
 import { defaultDeadlineSeconds, type VmMigrateArgs } from './vm-migrate-args.ts'
+import { isManaged } from './vm-migrate-check.ts'
+import { carryThrough, type Phases } from './vm-migrate-engine.ts'
 import { findMove, lookAtBoth, type Move, type Sight } from './vm-migrate-look.ts'
+import { moveOffline, probeOffline } from './vm-migrate-offline.ts'
 import { settleMigration } from './vm-migrate-settle.ts'
 
 const pollMs = 500
@@ -17,14 +21,27 @@ const pollMs = 500
 const settleMs = 30_000
 /** A daemon that restarts, or a connection that was cut, is mostly back by then. */
 const patienceMs = 5_000
+/** A link that comes back mostly does so within this. */
+const resumeMs = 30_000
+const resumePauseMs = 1_000
 
-/** Why it was told to stop, and whether the source said that it was over. */
-export type Watch = { stopped: 'cancel' | 'deadline' | null; reported: HostError | null }
+/** Why it was told to stop, whether a host said that it was over, and how far it came where it was carried through from here. */
+export type Watch = {
+  stopped: 'cancel' | 'deadline' | null
+  isAborted: boolean
+  reported: HostError | null
+  phases: Phases | null
+}
+
+const targetOf = (ctx: ActionContext, { to }: VmMigrateArgs): string | null => to ?? ctx.boundTarget
 
 export async function migrate(ctx: ActionContext, args: VmMigrateArgs, step: Step): Promise<Outcome> {
+  const target = targetOf(ctx, args)
+  if (target === null) throw new Error('vm.migrate runs with a target')
+  if (args.offline) return moveOffline(ctx, args.vm, target, step)
   step('look at both hosts')
-  const move = await findMove(ctx, args)
-  const watch: Watch = { stopped: null, reported: null }
+  const move = await findMove(ctx, args.vm, target)
+  const watch: Watch = { stopped: null, isAborted: false, reported: null, phases: null }
   const deadline = performance.now() + (args.deadlineSeconds ?? defaultDeadlineSeconds) * 1000
   const before = await lookAtBoth(ctx, move)
   // Anything else than "nothing moved" is what an earlier attempt left, or still carries: it is settled, never begun again.
@@ -33,8 +50,33 @@ export async function migrate(ctx: ActionContext, args: VmMigrateArgs, step: Ste
     if (refusal) return refusal
   }
   step('look at both hosts again')
-  const after = await untilDecided(ctx, move, watch, deadline)
+  let after = await untilDecided(ctx, move, watch, deadline)
+  if (after.row.outcome === 'post_copy_broken') {
+    await resumeBroken(ctx, move, optionsOf(args, after, ctx.state.host(target)), step)
+    after = await untilDecided(ctx, move, watch, deadline)
+  }
   return settleMigration(ctx, move, after, watch, step)
+}
+
+/**
+ * The link was cut in the middle of a post-copy: the guest stands still at the target until the source sends the rest. QEMU says
+ * "still running" until both sides have noticed the cut, so that it is asked again.
+ */
+async function resumeBroken(ctx: ActionContext, move: Move, options: MigrateOptions, step: Step): Promise<void> {
+  if (move.source === null) return
+  step('go on with the post-copy')
+  const giveUp = performance.now() + resumeMs
+  for (;;) {
+    try {
+      return await ctx.host(move.source).resumePostCopy(move.uuid, options)
+    } catch (error) {
+      if (!(error instanceof HostError) || error.code === 'fenced') throw error
+      ctx.log('info', `the post-copy does not go on yet: ${error.message}`, { host: error.host, code: error.code })
+    }
+    if (performance.now() > giveUp || ctx.signal.aborted) return
+    await delay(resumePauseMs)
+    if ((await lookAtBoth(ctx, move)).row.outcome !== 'post_copy_broken') return
+  }
 }
 
 async function begin(
@@ -47,29 +89,38 @@ async function begin(
   step: Step
 ): Promise<Outcome | undefined> {
   const { source, target, uuid } = move
-  const peerUri = ctx.state.host(target)?.peerUri
-  if (!before.source || source === null || !peerUri) return failed(notMovable(move))
+  const managed = isCarriedFromHere(ctx, args)
+  const facts = ctx.state.host(target)
+  if (!before.source || source === null || (!managed && !facts?.peerUri)) return failed(notMovable(move))
   const closed = parkIfCordoned(ctx, target)
   if (closed) return closed
   if (before.target) return failed(definedOnTarget(move))
   const namesake = await ctx.host(target).vmByName(before.source.name)
   if (namesake) return failed(nameTaken(move, namesake.uuid))
+  step('ask the target whether it would run it')
+  const xml = await ctx.host(source).vmXml(uuid, { inactive: false, secure: true, migratable: true })
+  const [against, ...more] = await ctx.host(target).whyNotHere(xml)
+  if (against !== undefined) return failed(notHere(move, [against, ...more]))
   await ctx.observe.bindWhereabouts(uuid, target)
   await takeOffSnapshots(ctx, uuid, source, step)
   step('migrate')
-  const options = optionsOf(args, before, peerUri, ctx.state.host(target)?.migrationUri ?? null)
-  await watched(ctx, move, ctx.host(source).migrateVm(uuid, options), watch, deadline)
+  const options = optionsOf(args, before, facts)
+  if (managed) watch.phases = { finishSent: false }
+  const call = watch.phases
+    ? carryThrough(ctx, { ...move, source }, options, watch.phases)
+    : ctx.host(source).migrateVm(uuid, options)
+  await watched(ctx, move, call, watch, deadline)
   return undefined
 }
 
-const optionsOf = (
-  args: VmMigrateArgs,
-  { source }: Sight,
-  peerUri: string,
-  migrationUri: string | null
-): MigrateOptions => ({
-  peerUri,
-  migrationUri,
+function isCarriedFromHere(ctx: ActionContext, args: VmMigrateArgs): boolean {
+  const vm = ctx.state.vm(args.vm)
+  return vm === undefined ? args.managed === true : isManaged(vm, args, ctx.state)
+}
+
+const optionsOf = (args: VmMigrateArgs, { source }: Sight, target: HostFacts | undefined): MigrateOptions => ({
+  peerUri: target?.peerUri ?? '',
+  migrationUri: target?.migrationUri ?? null,
   live: true,
   persistent: source?.persistent ?? true,
   tls: args.tls ?? false,
@@ -117,12 +168,13 @@ async function nextTurn(ctx: ActionContext, watch: Watch): Promise<void> {
 
 async function stopIfDue(ctx: ActionContext, move: Move, watch: Watch, deadline: number): Promise<void> {
   const due = ctx.signal.aborted ? 'cancel' : performance.now() > deadline ? 'deadline' : null
-  if (!due || watch.stopped === due || move.source === null) return
-  watch.stopped = due
+  if (!due || watch.isAborted || move.source === null) return
+  watch.stopped ??= due
   try {
     await ctx.host(move.source).abortVmJob(move.uuid)
+    watch.isAborted = true
   } catch (error) {
-    // There may be no job any more; what became of it is looked at either way.
+    // There may be no job yet, and then there will be; or no more, and what became of it is looked at either way.
     if (!(error instanceof HostError) || error.code === 'fenced') throw error
     ctx.log('warn', `the migration could not be aborted: ${error.message}`, { host: move.source, code: error.code })
   }
@@ -169,7 +221,10 @@ async function untilDecided(ctx: ActionContext, move: Move, watch: Watch, deadli
 
 /** `no` = not ended well: another run settles or joins what there is, and begins only if nothing moved. */
 export async function probeMigration(ctx: ActionContext, args: VmMigrateArgs): Promise<Probe> {
-  const move = await findMove(ctx, args)
+  const to = targetOf(ctx, args)
+  if (to === null) return { happened: 'no', evidence: null }
+  if (args.offline) return probeOffline(ctx, args.vm, to)
+  const move = await findMove(ctx, args.vm, to)
   const { row, source, target, evidence } = await lookAtBoth(ctx, move)
   if (row.outcome === 'uncertain') return { happened: 'unknown', evidence, why: row.why }
   // A definition that is left at the source is the run's to remove.
@@ -182,6 +237,15 @@ export async function probeMigration(ctx: ActionContext, args: VmMigrateArgs): P
 }
 
 const lookStep = 'look at both hosts'
+
+const notHere = ({ name, target }: Move, against: string[]) =>
+  ownError(
+    'target_cannot_run_it',
+    `${target} would not run ${name}: ${against.join('; ')}`,
+    'ask the target whether it would run it',
+    'give the target what it lacks, or choose another host',
+    { target, against }
+  )
 
 const notMovable = ({ name, source, target }: Move) =>
   ownError(

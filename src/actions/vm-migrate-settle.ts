@@ -34,8 +34,23 @@ export async function settleMigration(
       await observeBoth(ctx, move)
       return failed(runsNowhere(move, sight, watch))
     default:
+      // Carried through from here, it never ran at the target: nobody told the target to run it.
+      if (watch.phases?.finishSent === false && isHandedOver(sight)) return takenBack(ctx, move, watch, step)
       return uncertain(undecided(move, sight, watch), sight.evidence)
   }
+}
+
+/** Stands still at the source, with nothing at the target. */
+const isHandedOver = ({ source, target, isSilent }: Sight): boolean =>
+  !isSilent &&
+  source?.power === 'paused' &&
+  source.reason === 'migrating' &&
+  (target === undefined || !isActive(target.power))
+
+async function takenBack(ctx: ActionContext, move: Move, watch: Watch, step: Step): Promise<Outcome> {
+  step('let it go on at the source')
+  if (move.source !== null) await ctx.host(move.source).resumeVm(move.uuid)
+  return stayed(ctx, move, watch, step)
 }
 
 /** It is at the target: what is left at the source goes, so that nothing starts a second copy from it. */
@@ -150,7 +165,7 @@ function runsNowhere({ name, source, target }: Move, sight: Sight, { reported }:
 function undecided({ name, source, target }: Move, sight: Sight, { reported }: Watch): TaskError {
   const next =
     sight.row.outcome === 'post_copy_broken'
-      ? `join the hosts again and resume it on ${source}: virsh migrate --postcopy-resume`
+      ? `join the hosts again: it is tried again to go on with the post-copy`
       : 'it is looked for again when both hosts answer; else look at both and give a verdict: `taskomatic task verdict`'
   return {
     ...ownError(

@@ -1,47 +1,77 @@
-// Moves a running VM to another host, peer-to-peer: the source's libvirtd carries it through even when we are gone.
+// Moves a VM to another host: a running one live, peer-to-peer or carried through from here; of one that is off its definition.
 // Whether it happened is read off both hosts afterwards (migration-outcome.ts), never off a reply.
+import type { FleetState } from '../inventory/fleet-state.ts'
 import { resource } from '../model/resource.ts'
-import { action } from './action.ts'
+import { action, type Binding } from './action.ts'
 import { attempt } from './attempt.ts'
 import { limit, oneOf } from './limits.ts'
-import { vmMigrateArgs } from './vm-migrate-args.ts'
-import { checkMigrate } from './vm-migrate-check.ts'
+import { needOf } from './vm-elsewhere.ts'
+import { vmMigrateArgs, type VmMigrateArgs } from './vm-migrate-args.ts'
+import { checkMigrate, isManaged } from './vm-migrate-check.ts'
+import { placeOf } from './vm-migrate-disks.ts'
 import { migrate, probeMigration } from './vm-migrate-run.ts'
 import { bindToVm, shared, storageClaims, vmClaims } from './vm-place.ts'
 
+/** Named, or where an attempt was placed; null while neither is known. */
+const targetOf = ({ to }: VmMigrateArgs, state: FleetState): string | null => to ?? state.boundTarget
+
 export const vmMigrate = action({
   name: 'vm.migrate',
-  summary: 'Move a running VM to another host',
+  summary: 'Move a VM to another host',
   args: vmMigrateArgs,
-  title: ({ vm, to }, state) => `Migrate ${state.vm(vm)?.name ?? vm} to ${to}`,
-  claims({ vm, to }, state) {
-    // Read here so that it is loaded for the run, which needs its addresses.
-    state.host(to)
-    return [...vmClaims(vm, state), shared(resource.host(to)), ...storageClaims(state.vm(vm))]
+  title: ({ vm, to }, state) => `Migrate ${state.vm(vm)?.name ?? vm} to ${to ?? 'another host'}`,
+  claims(args, state) {
+    const to = targetOf(args, state)
+    const vm = state.vm(args.vm)
+    // Read here so that they are loaded for the run, which needs the target's addresses and the disks' stores.
+    if (to !== null) state.host(to)
+    if (vm) isManaged(vm, args, state)
+    return [...vmClaims(args.vm, state), ...(to === null ? [] : [shared(resource.host(to))]), ...storageClaims(vm)]
   },
-  limits({ vm, to }, state) {
-    const from = state.vm(vm)?.activeOn
-    return oneOf(from && limit.migrationsOut(from), limit.migrationsIn(to))
+  limits(args, state) {
+    if (args.offline) return []
+    const from = state.vm(args.vm)?.activeOn
+    return oneOf(from && limit.migrationsOut(from), limit.migrationsIn(targetOf(args, state) ?? ''))
   },
   check: checkMigrate,
-  effect({ vm: uuid, to }, state) {
-    const vm = state.vm(uuid)
+  effect(args, state) {
+    const vm = state.vm(args.vm)
     if (!vm) return []
+    const to = args.to ?? ''
+    const facts = args.offline ? { home: to } : { home: to, activeOn: to, reason: 'migrated' }
     return [
-      { subject: resource.vm(uuid), facts: { home: to, activeOn: to, reason: 'migrated' } },
-      { subject: resource.vmName(vm.name), facts: { [uuid]: to } }
+      { subject: resource.vm(vm.uuid), facts },
+      { subject: resource.vmName(vm.name), facts: { [vm.uuid]: to } }
     ]
   },
-  bindTo({ vm: uuid, to }, state) {
-    const vm = state.vm(uuid)
-    const from = bindToVm(uuid, state)
-    return from && vm ? { ...from, target: to, room: { vm: uuid, memoryMiB: vm.maxMemoryMiB } } : from
-  },
+  bindTo: (args, state) => bindingOf(args, state),
   run: (ctx, args) => attempt(ctx, (step) => migrate(ctx, args, step), { probe: () => probeMigration(ctx, args) }),
   probe: probeMigration,
-  undo({ vm, to }, state) {
-    const from = state.vm(vm)?.activeOn
-    if (!from || from === to) return { impossible: 'where it came from is not known any more' }
-    return { action: 'vm.migrate', args: { vm, to: from } }
+  undo(args, state) {
+    const vm = state.vm(args.vm)
+    const from = vm && placeOf(vm)
+    if (!from || from === args.to) return { impossible: 'where it came from is not known any more' }
+    const { to: _, deadlineSeconds: __, ...how } = args
+    return { action: 'vm.migrate', args: { ...how, to: from } }
   }
 })
+
+function bindingOf(args: VmMigrateArgs, state: FleetState): Binding | null {
+  const vm = state.vm(args.vm)
+  const from = bindToVm(args.vm, state)
+  if (!from || !vm) return from
+  const room = { vm: vm.uuid, memoryMiB: vm.maxMemoryMiB }
+  // A definition takes no memory until it is started.
+  if (args.to !== undefined) return { ...from, target: args.to, ...(args.offline ? {} : { room }) }
+  const need = needOf(vm)
+  return {
+    ...from,
+    target: {
+      ...need,
+      stores: args.copyStorage ? [] : need.stores,
+      arch: state.host(from.host)?.arch ?? null,
+      peerUri: !args.offline && !isManaged(vm, args, state),
+      without: { [from.host]: 'it is there' }
+    }
+  }
+}

@@ -33,6 +33,14 @@ export interface HostStream extends AsyncIterable<Buffer> {
   abort(reason?: unknown): void
 }
 
+/** Calls on a connection that nobody else uses; what the host ties to it ends with it. */
+export interface DedicatedCalls {
+  /** Changes something, and may take long. */
+  readonly call: Call
+  /** May be called twice. */
+  close(): void
+}
+
 export interface HostCalls {
   readonly name: string
   /** Asks, and never waits for a guest. That it is lost means only that nothing was learnt. */
@@ -49,6 +57,8 @@ export interface HostCalls {
     args: ArgsOf<Name>,
     options: { reads: boolean; signal?: AbortSignal }
   ): Promise<HostStream>
+  /** Opens a connection of its own. Always close it. */
+  dedicated(): Promise<DedicatedCalls>
   basics(): Promise<HostBasics>
   onChange(callback: (change: HostChange) => void): () => void
 }

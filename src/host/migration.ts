@@ -29,7 +29,19 @@ export function migrateFlags(options: MigrateOptions): number {
   return flags
 }
 
-export async function migrateVm(calls: HostCalls, dom: Domain, options: MigrateOptions): Promise<void> {
+export const migrateVm = (calls: HostCalls, dom: Domain, options: MigrateOptions): Promise<void> =>
+  perform(calls, dom, options, migrateFlags(options))
+
+/** A post-copy whose link was cut: its source sends the rest over a new one. */
+export const resumePostCopy = (calls: HostCalls, dom: Domain, options: MigrateOptions): Promise<void> =>
+  perform(
+    calls,
+    dom,
+    options,
+    migrateFlags({ ...options, postCopy: true }) | DomainMigrateFlags.POSTCOPY_RESUME
+  )
+
+async function perform(calls: HostCalls, dom: Domain, options: MigrateOptions, flags: number): Promise<void> {
   const params: TypedParam[] = []
   if (options.migrationUri !== null)
     params.push({ field: MigrateParam.URI, value: { type: TypedParamType.STRING, value: options.migrationUri } })
@@ -37,14 +49,15 @@ export async function migrateVm(calls: HostCalls, dom: Domain, options: MigrateO
     const value = { type: TypedParamType.ULLONG, value: BigInt(options.bandwidthMiBps) }
     params.push({ field: MigrateParam.BANDWIDTH, value })
   }
-  const stop = options.postCopy ? switchToPostCopy(calls, dom) : () => {}
+  const resumes = (flags & DomainMigrateFlags.POSTCOPY_RESUME) !== 0
+  const stop = options.postCopy && !resumes ? switchToPostCopy(calls, dom) : () => {}
   try {
     await calls.long('DOMAIN_MIGRATE_PERFORM3_PARAMS', {
       dom,
       dconnuri: options.peerUri,
       params,
       cookie_in: new Uint8Array(),
-      flags: migrateFlags(options)
+      flags
     })
   } finally {
     stop()
@@ -52,7 +65,7 @@ export async function migrateVm(calls: HostCalls, dom: Domain, options: MigrateO
 }
 
 // A guest that writes faster than the network never converges; after the switch it runs on the target, whatever it writes.
-function switchToPostCopy(calls: HostCalls, dom: Domain): () => void {
+export function switchToPostCopy(calls: HostCalls, dom: Domain): () => void {
   let asked = false
   return calls.onChange((change) => {
     if (asked || change.kind !== 'vm' || change.uuid !== dom.uuid || change.event !== 'migration iteration') return

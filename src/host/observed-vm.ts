@@ -43,9 +43,25 @@ function readPins(domain: Element, devices: Element | undefined): VmPin[] {
   )
   return [
     ...given.map((what): VmPin => ({ kind: 'device', what })),
+    // Of a running guest the address may be what the host's own configuration made of none.
+    ...(attributeOf(domain, 'id') === null ? literalAddresses(devices) : []),
     ...(variables === null ? [] : [{ kind: 'firmware', what: variables } as const]),
     ...(emulated.length > 0 ? [{ kind: 'tpm', what: 'the state of its TPM' } as const] : [])
   ]
+}
+
+const anywhere = new Set(['0.0.0.0', '::', '127.0.0.1', '::1', 'localhost'])
+
+/** Addresses of one host: on another the display could not be opened. A network's address is found anew on each host. */
+export function literalAddresses(devices: Element | undefined): VmPin[] {
+  const addresses = childrenOf(devices, 'graphics').flatMap((graphics) => {
+    const listens = childrenOf(graphics, 'listen')
+    if (listens.length === 0) return [attributeOf(graphics, 'listen')]
+    return listens.map((listen) => (attributeOf(listen, 'type') === 'network' ? null : attributeOf(listen, 'address')))
+  })
+  return addresses.flatMap((address): VmPin[] =>
+    address === null || anywhere.has(address) ? [] : [{ kind: 'display', what: `its display at ${address}` }]
+  )
 }
 
 function readDisk(disk: Element): VmDisk {

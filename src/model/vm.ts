@@ -67,8 +67,11 @@ export type ObservedVm = {
   job: string | null
 }
 
-/** A device of the host that was given to the VM, its firmware's variables at a path, or the state of an emulated TPM. */
-export type VmPin = { kind: 'device' | 'firmware' | 'tpm'; what: string }
+/**
+ * A device of the host that was given to the VM, its firmware's variables at a path, the state of an emulated TPM, or a display that
+ * listens at an address which only that host has.
+ */
+export type VmPin = { kind: 'device' | 'firmware' | 'tpm' | 'display'; what: string }
 
 /** What is asked for when a VM is created. */
 export type VmSpec = {

@@ -38,7 +38,8 @@ async function perform(
   host: SimHost,
   domain: SimDomain,
   uri: string | null,
-  request: MigrationRequest
+  request: MigrationRequest,
+  memoryUri: string | null = null
 ): Promise<{ cookie_out: Uint8Array }> {
   if (request.flags & DomainMigrateFlags.PEER2PEER) {
     if (uri === null) throw refuse('INVALID_ARG', 'QEMU', 'dconnuri is required for peer-to-peer migration')
@@ -48,11 +49,19 @@ async function perform(
     return { cookie_out: none }
   }
   if (!domain.departure) throw notValid('no migration has begun')
-  await copyMemory(host, domain, {
-    bandwidthMiBps: request.bandwidthMiBps,
-    autoConverge: (request.flags & DomainMigrateFlags.AUTO_CONVERGE) !== 0,
-    postCopyAllowed: false
-  })
+  // The memory goes from host to host, whoever goes through the phases.
+  domain.migratingTo = /^tcp:(?:\/\/)?([^:/]+)/.exec(memoryUri ?? '')?.[1] ?? null
+  try {
+    if (domain.migratingTo !== null && !host.world.linked(host.name, domain.migratingTo))
+      throw refuse('OPERATION_FAILED', 'QEMU', `unable to connect to server at '${domain.migratingTo}:49152'`)
+    await copyMemory(host, domain, {
+      bandwidthMiBps: request.bandwidthMiBps,
+      autoConverge: (request.flags & DomainMigrateFlags.AUTO_CONVERGE) !== 0,
+      postCopyAllowed: false
+    })
+  } finally {
+    domain.migratingTo = null
+  }
   handOver(host, domain, false)
   return { cookie_out: writeCookie(domain.departure.cookie) }
 }
@@ -90,7 +99,7 @@ function abandon(host: SimHost, domain: SimDomain): void {
 
 export const migrationCalls: Handlers = {
   DOMAIN_MIGRATE_PERFORM3_PARAMS: ({ dom, dconnuri, params, flags }, host) =>
-    perform(host, host.domain(dom), dconnuri, requestOf(params, flags)),
+    perform(host, host.domain(dom), dconnuri, requestOf(params, flags), stringParam(params, MigrateParam.URI)),
   DOMAIN_MIGRATE_PERFORM3: ({ dom, dconnuri, xmlin, flags, dname, resource }, host) =>
     perform(host, host.domain(dom), dconnuri, {
       flags: Number(flags),
@@ -104,10 +113,13 @@ export const migrationCalls: Handlers = {
     session.onClose(() => abandon(host, domain))
     return begun
   },
-  DOMAIN_MIGRATE_PREPARE3_PARAMS: ({ params, cookie_in, flags }, host) => {
+  DOMAIN_MIGRATE_PREPARE3_PARAMS: ({ params, cookie_in, flags }, host, { session }) => {
     const xml = stringParam(params, MigrateParam.DEST_XML)
     if (xml === null) throw refuse('INTERNAL_ERROR', 'QEMU', 'no domain XML passed')
     const uri = prepare(host, xml, stringParam(params, MigrateParam.DEST_NAME), flags, readCookie(cookie_in))
+    const { uuid, name } = defineDomain(xml, { validate: false })
+    // Whoever prepared it is gone before it ran: nobody will ever finish it.
+    session.onClose(() => discardArriving(host, uuid, name, flags))
     return { cookie_out: none, uri_out: uri === '' ? null : uri }
   },
   DOMAIN_MIGRATE_FINISH3_PARAMS: ({ params, cookie_in, flags, cancelled }, host) => {
@@ -143,6 +155,15 @@ export const migrationCalls: Handlers = {
     host.domain(dom),
     { bandwidth: BigInt(host.settings.migrationMiBps) }
   )
+}
+
+function discardArriving(host: SimHost, uuid: string, name: string, flags: number): void {
+  if (!host.arriving.has(uuid)) return
+  try {
+    finish(host, uuid, name, flags, readCookie(none), true)
+  } catch {
+    // Cancelling always says that it was cancelled.
+  }
 }
 
 function uuidOfArriving(host: SimHost, name: string | null): string {

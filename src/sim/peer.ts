@@ -9,7 +9,7 @@ import { completed } from './job-calls.ts'
 import type { SimHost } from './host.ts'
 import { copyMemory, type CopyEnd } from './memory-copy.ts'
 import { begin, confirm, type Cookie, finish, handOver, prepare } from './migration.ts'
-import { Refusal, refuse } from './refusal.ts'
+import { notValid, Refusal, refuse } from './refusal.ts'
 
 export type MigrationRequest = {
   flags: number
@@ -74,6 +74,7 @@ export async function migrateToPeer(
 ): Promise<void> {
   const peer = connect(host, uri)
   const { flags } = request
+  if (flags & DomainMigrateFlags.POSTCOPY_RESUME) return resumePostCopy(host, domain, peer)
   const { xml, cookie } = begin(host, domain, flags, request.xml)
   const wasPaused = cookie.paused
   domain.migratingTo = peer.host.name
@@ -124,6 +125,20 @@ async function overTheLine(
   target.finishedJob = domain.finishedJob
   confirm(host, domain, flags, false, cookie.paused)
   host.emitJobCompleted(domain)
+}
+
+// Both sides wait for the rest of the memory, which is still here.
+async function resumePostCopy(host: SimHost, domain: SimDomain, peer: Peer): Promise<void> {
+  const target = peer.host.domains.get(domain.uuid)
+  if (domain.reason !== DomainPausedReason.POSTCOPY_FAILED || target?.reason !== DomainPausedReason.POSTCOPY_FAILED)
+    throw notValid('post-copy migration of domain is not broken')
+  peer.requireLink()
+  setWriting(peer.host, target, true)
+  target.state = DomainState.RUNNING
+  target.reason = DomainRunningReason.POSTCOPY
+  domain.reason = DomainPausedReason.POSTCOPY
+  await pullRest(host, domain, peer, target, { postCopy: true, remainingMs: host.settings.migrationMs })
+  confirm(host, domain, DomainMigrateFlags.UNDEFINE_SOURCE, false, false)
 }
 
 // In post-copy the guest runs at the target while its memory is still here: losing either side now loses the guest.

@@ -72,7 +72,13 @@ test('progress is told while the memory is copied', () =>
     expect(outcome.outcome).toBe('complete')
     expect(progress.length).toBeGreaterThan(0)
     expect(progress.every(({ done, total }) => done > 0 && total === 64 * 1024 ** 2)).toBe(true)
-    expect(steps).toEqual(['look at both hosts', 'migrate', 'look at both hosts again', 'look at the target'])
+    expect(steps).toEqual([
+      'look at both hosts',
+      'ask the target whether it would run it',
+      'migrate',
+      'look at both hosts again',
+      'look at the target'
+    ])
   }))
 
 test('cancelled, it aborts the job and the VM stays where it was', () =>

@@ -7,6 +7,8 @@ import {
   type MigrationOutcome,
   type Side
 } from '../../src/actions/migration-outcome.ts'
+import { whyNotMovable } from '../../src/actions/vm-migrate-check.ts'
+import { needsEngine } from '../../src/actions/vm-migrate-disks.ts'
 import { vmMigrate } from '../../src/actions/vm-migrate.ts'
 import type { VmFacts } from '../../src/inventory/facts.ts'
 import type { VmSnapshot } from '../../src/model/vm.ts'
@@ -194,9 +196,15 @@ describe('vm.migrate', () => {
       {},
       'disk_in_no_pool'
     ],
-    ['a block disk', { ...running, disks: [disk('nfs1', 'a', { kind: 'block' })] }, {}, 'block_disk'],
-    ['a network disk', { ...running, disks: [disk('nfs1', 'a', { kind: 'network' })] }, { unsafe: true }, 'block_disk'],
-    ['a shareable disk', { ...running, disks: [disk('nfs1', 'a', { shareable: true })] }, {}, 'shareable_disk'],
+    ['a block disk', { ...running, disks: [disk('nfs1', 'a', { kind: 'block' })] }, {}, 'possible'],
+    [
+      'a block disk that is local',
+      { ...running, disks: [disk('h1/default', 'a', { kind: 'block' })] },
+      {},
+      'store_not_on_target'
+    ],
+    ['a network disk', { ...running, disks: [disk('nfs1', 'a', { kind: 'network' })] }, {}, 'possible'],
+    ['a shareable disk', { ...running, disks: [disk('nfs1', 'a', { shareable: true })] }, {}, 'possible'],
     [
       'a local image in a drive',
       { ...running, disks: [disk('h1/default', 'cd.iso', { device: 'cdrom', readOnly: true })] },
@@ -233,6 +241,52 @@ describe('vm.migrate', () => {
       {},
       'network_not_on_target'
     ],
+    [
+      'a passed-through device',
+      { ...onShared, pins: [{ kind: 'device', what: 'host pci device' }] },
+      {},
+      'passthrough_device'
+    ],
+    [
+      'firmware of its own, live',
+      { ...onShared, pins: [{ kind: 'firmware', what: '/var/lib/x_VARS.fd' }] },
+      {},
+      'possible'
+    ],
+    ['a running VM, offline', onShared, { offline: true }, 'vm_running'],
+    ['a VM that is off, offline', { disks: onShared.disks }, { offline: true }, 'possible'],
+    [
+      'a VM that is off at the target, offline',
+      { disks: onShared.disks, home: 'h2' },
+      { offline: true },
+      'nothing_to_do'
+    ],
+    ['a saved image, offline', { disks: onShared.disks, hasSavedImage: true }, { offline: true }, 'vm_has_saved_image'],
+    [
+      'firmware that would stay behind, offline',
+      { disks: onShared.disks, pins: [{ kind: 'firmware', what: '/var/lib/x_VARS.fd' }] },
+      { offline: true },
+      'vm_pinned'
+    ],
+    [
+      'firmware beside a shared disk, offline',
+      { disks: onShared.disks, pins: [{ kind: 'firmware', what: '/srv/nfs1/web1_VARS.fd' }] },
+      { offline: true },
+      'possible'
+    ],
+    ['a local disk, offline', { disks: [disk('h1/default', 'a')] }, { offline: true }, 'disk_is_local'],
+    [
+      'a display at an address of one host, offline',
+      { disks: onShared.disks, pins: [{ kind: 'display', what: 'its display at 10.0.0.5' }] },
+      { offline: true },
+      'vm_pinned'
+    ],
+    [
+      'offline with what only a running guest has',
+      { disks: onShared.disks },
+      { offline: true, postCopy: true },
+      'offline_and_live'
+    ],
     ['more memory than the target has', { ...onShared, maxMemoryMiB: 99_999 }, {}, 'does_not_fit']
   ])('%s', (_, vm, more, verdict) => {
     expect(code(vmMigrate.check({ ...move, ...more }, fleet(vm).queued()))).toBe(verdict)
@@ -255,6 +309,8 @@ describe('vm.migrate', () => {
     expect(code(vmMigrate.check({ ...move, to: 'h9' }, fleet().queued()))).toBe('host_not_found')
     expect(code(vmMigrate.check(move, fleet().host('h2', { cordoned: true }).queued()))).toBe('host_cordoned')
     expect(code(vmMigrate.check(move, fleet().host('h2', { peerUri: null }).queued()))).toBe('no_peer_uri')
+    const managed = { ...move, managed: true }
+    expect(code(vmMigrate.check(managed, fleet().host('h2', { peerUri: null }).queued()))).toBe('possible')
     expect(code(vmMigrate.check(move, fleet().host('h2', { arch: 'aarch64' }).queued()))).toBe('other_arch')
     expect(code(vmMigrate.check(move, fleet().vm(2, { name: 'web1', home: 'h2' }).queued()))).toBe('name_taken')
   })
@@ -277,6 +333,51 @@ describe('vm.migrate', () => {
       resource: 'volume/nfs1/web1.qcow2',
       mode: 'shared'
     })
+  })
+
+  test('without a target it is placed as it starts, where its stores and networks are, and not where it is', () => {
+    const placed = { vm: uuidOf(1) }
+    const vm = { ...onShared, nics: [{ mac: '', kind: 'network', source: 'lan', model: null }] }
+    expect(code(vmMigrate.check(placed, fleet(vm).queued()))).toBe('possible')
+    expect(vmMigrate.claims(placed, fleet(vm).queued()).map(({ resource }) => resource)).not.toContain('host/h2')
+    expect(vmMigrate.bindTo?.(placed, fleet(vm).starting(null))).toMatchObject({
+      host: 'h1',
+      target: {
+        memoryMiB: 1024,
+        stores: ['nfs1'],
+        networks: ['lan'],
+        arch: 'x86_64',
+        peerUri: true,
+        without: { h1: expect.any(String) }
+      }
+    })
+    expect(vmMigrate.effect(placed, fleet(vm).queued())[0]).toMatchObject({ facts: { home: '', activeOn: '' } })
+  })
+
+  test('anyone may ask why a VM cannot move, running or off', () => {
+    expect(whyNotMovable(uuidOf(1), 'h2', fleet().queued())).toBeUndefined()
+    expect(whyNotMovable(uuidOf(1), 'h2', fleet({ disks: onShared.disks }).queued())).toBeUndefined()
+    expect(whyNotMovable(uuidOf(1), 'h1', fleet().queued())).toContain('is on h1 already')
+    expect(whyNotMovable(uuidOf(1), 'h1', fleet({ disks: onShared.disks }).queued())).toContain('is on h1 already')
+    const local = { disks: [disk('h1/default', 'a')] }
+    expect(whyNotMovable(uuidOf(1), 'h2', fleet({ ...running, ...local }).queued())).toContain('h1/default')
+    expect(whyNotMovable(uuidOf(1), 'h2', fleet(local).queued())).toContain('on h1 alone')
+    expect(
+      whyNotMovable(uuidOf(1), 'h2', fleet({ ...running, ...local }).queued(), { copyStorage: true })
+    ).toBeUndefined()
+  })
+
+  test('disks without a lock are never moved by the hosts among themselves', () => {
+    const by = (more: object) => {
+      const state = fleet({ ...running, disks: [disk('nfs1', 'a', more)] }).queued()
+      return needsEngine(state.vm(uuidOf(1))!, state)
+    }
+    expect(by({})).toBe(false)
+    expect(by({ kind: 'volume' })).toBe(false)
+    for (const more of [{ kind: 'block' }, { kind: 'network' }, { shareable: true }, { kind: 'volume', store: null }])
+      expect(by(more), JSON.stringify(more)).toBe(true)
+    // What is only read needs no lock.
+    expect(by({ kind: 'block', readOnly: true })).toBe(false)
   })
 
   test('moves the home, so that a chain of moves can be queued', () => {

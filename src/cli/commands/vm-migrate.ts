@@ -18,8 +18,14 @@ export const vmMigrateCommands: readonly CommandSpec[] = [
     action: 'vm.migrate',
     operands: [vms],
     options: [
-      { flags: '--to <host>', help: 'where to', kind: 'text', arg: 'to', names: 'host', required: true },
+      { flags: '--to <host>', help: 'where to; default: the server chooses', kind: 'text', arg: 'to', names: 'host' },
       { flags: '--offline', help: 'move the definition of a VM that is off', kind: 'flag', arg: 'offline' },
+      {
+        flags: '--managed',
+        help: 'carry it through from the server, not by the hosts among themselves',
+        kind: 'flag',
+        arg: 'managed'
+      },
       {
         flags: '--auto-converge',
         help: 'slow the guest down if it writes faster than it can be copied',
