@@ -7,8 +7,6 @@ import type { VmDeviceCalls } from './vm-devices.ts'
 import type { VmSettingsCalls } from './vm-settings.ts'
 import type { ManagedMigration } from './managed-migration.ts'
 import type { MigrationNeeds } from './migration-needs.ts'
-import type { ManagedMigration } from './managed-migration.ts'
-import type { MigrationNeeds } from './migration-needs.ts'
 import type { Snapshots } from './snapshots.ts'
 import type { VolumeStreams } from './volume-streams.ts'
 
@@ -55,7 +53,8 @@ export type VmXmlOptions = {
   migratable?: boolean
 }
 
-export interface Host extends VolumeStreams, Snapshots, ManagedMigration, MigrationNeeds, ManagedMigration, MigrationNeeds, DiskUsers, VmDeviceCalls, VmSettingsCalls {
+export interface Host
+  extends VolumeStreams, Snapshots, ManagedMigration, MigrationNeeds, DiskUsers, VmDeviceCalls, VmSettingsCalls {
   readonly name: string
 
   identify(): Promise<HostIdentity>
@@ -89,8 +88,6 @@ export interface Host extends VolumeStreams, Snapshots, ManagedMigration, Migrat
   setAutostart(uuid: string, on: boolean): Promise<void>
   /** Peer-to-peer migration; resolves when the source says that it is over. Rejects with HostError. */
   migrateVm(uuid: string, options: MigrateOptions): Promise<void>
-  /** Goes on with a post-copy whose link was cut; resolves when all of the memory is at the target. */
-  resumePostCopy(uuid: string, options: MigrateOptions): Promise<void>
   /** Goes on with a post-copy whose link was cut; resolves when all of the memory is at the target. */
   resumePostCopy(uuid: string, options: MigrateOptions): Promise<void>
   vmJob(uuid: string): Promise<VmJob | undefined>

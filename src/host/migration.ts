@@ -34,12 +34,7 @@ export const migrateVm = (calls: HostCalls, dom: Domain, options: MigrateOptions
 
 /** A post-copy whose link was cut: its source sends the rest over a new one. */
 export const resumePostCopy = (calls: HostCalls, dom: Domain, options: MigrateOptions): Promise<void> =>
-  perform(
-    calls,
-    dom,
-    options,
-    migrateFlags({ ...options, postCopy: true }) | DomainMigrateFlags.POSTCOPY_RESUME
-  )
+  perform(calls, dom, options, migrateFlags({ ...options, postCopy: true }) | DomainMigrateFlags.POSTCOPY_RESUME)
 
 async function perform(calls: HostCalls, dom: Domain, options: MigrateOptions, flags: number): Promise<void> {
   const params: TypedParam[] = []
