@@ -43,7 +43,7 @@ function asRequestError(action: Action, args: JsonObject, errors: readonly Schem
   const schema = schemaAt(action.args, pointer)
   return new RequestError(
     'bad_args',
-    `${shown(valueAt(args, pointer))} is not allowed as ${quote(pointer.slice(1))} of ${action.name}: it ${error ? ruleText(error, schema) : 'does not fit'}`,
+    `${schema?.['x-secret'] ? 'what was given' : shown(valueAt(args, pointer))} is not allowed as ${quote(pointer.slice(1))} of ${action.name}: it ${error ? ruleText(error, schema) : 'does not fit'}`,
     {
       pointer,
       next: describe(schema, /^(pattern|anyOf|const|enum)$/.test(error?.keyword ?? ''))
@@ -67,6 +67,7 @@ function unknownField(action: Action, error: SchemaError): RequestError {
 type AnySchema = TSchema & {
   'x-rule'?: string
   'x-ref'?: string
+  'x-secret'?: true
   properties?: Record<string, AnySchema>
   items?: AnySchema
   description?: string

@@ -1,5 +1,6 @@
 // What can be asked for when a VM is created: the schema, with the bounds that keep a mistake small.
 import { Type, type Static } from 'typebox'
+import { cloudInitArgs } from './cloud-init.ts'
 import { HostRef, newName, StoreRef, VolumeRef } from './refs.ts'
 
 const maxMemoryMiB = 16_777_216 // 16 TiB
@@ -90,6 +91,7 @@ export const vmCreateArgs = Type.Object(
     graphics: Type.Optional(
       Type.Union([Type.Literal('none'), Type.Literal('vnc')], { description: 'Display; default none' })
     ),
+    cloudInit: Type.Optional(cloudInitArgs),
     host: Type.Optional({ ...HostRef, description: 'Host to make it on; default: placed when the task runs' }),
     xml: Type.Optional(
       Type.String({

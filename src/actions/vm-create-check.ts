@@ -3,6 +3,7 @@ import type { FleetState } from '../inventory/fleet-state.ts'
 import { memoryText } from '../model/memory-text.ts'
 import { quote } from '../model/name.ts'
 import { impossible, possible, type Verdict } from './action.ts'
+import { cloudInitProblem } from './cloud-init.ts'
 import { refuseHost } from './host-refusal.ts'
 import type { VmCreateArgs } from './vm-create-args.ts'
 import { readGivenXml } from './vm-create-xml.ts'
@@ -16,6 +17,7 @@ export function checkCreate(args: VmCreateArgs, state: FleetState): Verdict {
     refuseIdentity(args, state) ??
     (args.host === undefined ? undefined : refuseHost(state, args.host)) ??
     refuseSize(args, state) ??
+    refuseCloudInit(args) ??
     refuseDisks(args, state) ??
     refuseNics(args, state) ??
     refuseMacs(args, state) ??
@@ -23,7 +25,7 @@ export function checkCreate(args: VmCreateArgs, state: FleetState): Verdict {
   )
 }
 
-const builtFields = ['memoryMiB', 'vcpus', 'disks', 'nics', 'firmware', 'graphics'] as const
+const builtFields = ['memoryMiB', 'vcpus', 'disks', 'nics', 'firmware', 'graphics', 'cloudInit'] as const
 
 function refuseShape(args: VmCreateArgs): Verdict | undefined {
   if (args.xml === undefined) {
@@ -82,6 +84,18 @@ function refuseSize(args: VmCreateArgs, state: FleetState): Verdict | undefined 
     'does_not_fit',
     `${memoryText(args.memoryMiB ?? 0)} of memory is more than ${host.name} has (${memoryText(host.memoryMiB)})`,
     'give it less memory, or use another host'
+  )
+}
+
+function refuseCloudInit({ cloudInit, disks = [] }: VmCreateArgs): Verdict | undefined {
+  if (!cloudInit) return undefined
+  const problem = cloudInitProblem(cloudInit)
+  if (problem) return impossible('bad_cloud_init', problem.message, problem.next)
+  if (cloudInit.store !== undefined || disks.length > 0) return undefined
+  return impossible(
+    'bad_cloud_init',
+    'a VM without disks names no store for its cloud-init disc',
+    'give "store" with it'
   )
 }
 

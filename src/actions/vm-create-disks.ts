@@ -1,11 +1,13 @@
 // Which volumes a vm.create makes, copies or uses: the same answer however often it is asked.
 import type { DiskArgs, VmCreateArgs } from './vm-create-args.ts'
+import { seedName } from './cloud-init.ts'
 import { splitVolume } from './refs.ts'
 
 const mebibyte = 1024 * 1024
 
 export type PlannedDisk = {
-  origin: 'blank' | 'copy' | 'existing'
+  /** `seed`: the disc for its first boot. */
+  origin: 'blank' | 'copy' | 'existing' | 'seed'
   store: string
   volume: string
   from: { store: string; volume: string } | null
@@ -20,12 +22,31 @@ export type PlannedDisk = {
 /** A disk of which it is not clear what is wanted is left out: the check says so. */
 export function plannedDisks(args: VmCreateArgs): PlannedDisk[] {
   let made = 0
-  return (args.disks ?? []).flatMap((disk) => {
+  const disks = (args.disks ?? []).flatMap((disk) => {
     if (diskProblem(disk)) return []
     const planned = disk.volume === undefined ? newDisk(args.name, disk, made) : existingDisk(disk, disk.volume)
     if (planned.origin !== 'existing') made++
     return [planned]
   })
+  const seed = seedDisk(args, disks)
+  return seed ? [...disks, seed] : disks
+}
+
+/** Last, so that the other disks keep their names whether it is there or not. */
+function seedDisk({ cloudInit, uuid }: VmCreateArgs, disks: readonly PlannedDisk[]): PlannedDisk | undefined {
+  const store = cloudInit?.store ?? disks[0]?.store
+  if (!cloudInit || uuid === undefined || store === undefined) return undefined
+  return {
+    origin: 'seed',
+    store,
+    volume: seedName(uuid),
+    from: null,
+    format: 'raw',
+    capacityBytes: null,
+    device: 'cdrom',
+    readOnly: true,
+    bus: 'sata'
+  }
 }
 
 /** One disk whose volume's name is given; undefined when it is not clear what is wanted. */

@@ -4,6 +4,7 @@ import type { Host } from '../host/host.ts'
 import type { VmMark, VmSpec, ObservedVm } from '../model/vm.ts'
 import { complete, failed, type ActionContext, type Outcome, type Probe } from './action.ts'
 import type { Step } from './attempt.ts'
+import { seedImage } from './cloud-init.ts'
 import { ownError } from './error.ts'
 import { parkIfCordoned } from './host-refusal.ts'
 import { dropMarker, isMarked, makeVolume, unmakeVolume, VolumeTaken } from './new-volume.ts'
@@ -86,18 +87,29 @@ async function makeDisks(
     } else {
       made.push(disk)
       const from = disk.from && { pool: poolFor(ctx, disk.from.store, host.name), name: disk.from.volume }
+      const seed = disk.origin === 'seed' ? seedOf(args) : undefined
       const volume = await makeVolume(ctx, host, {
         pool,
         name: disk.volume,
         format: disk.format,
-        capacityBytes: disk.capacityBytes,
+        capacityBytes: seed?.length ?? disk.capacityBytes,
         from
       })
+      if (seed) await host.uploadVolume(pool, disk.volume, oneChunk(seed), { size: seed.length, signal: ctx.signal })
       paths.push(volume.path)
     }
     ctx.progress({ done: index + 1, total: disks.length + 1, unit: 'steps' })
   }
   return paths
+}
+
+function seedOf({ uuid, name, cloudInit }: VmCreateArgs): Buffer {
+  if (uuid === undefined || !cloudInit) throw new Error('a disc for the first boot is only planned for what it says')
+  return seedImage({ uuid, name }, cloudInit)
+}
+
+async function* oneChunk(bytes: Buffer): AsyncGenerator<Buffer> {
+  yield bytes
 }
 
 function specOf(args: VmCreateArgs, uuid: string, paths: readonly string[]): VmSpec {

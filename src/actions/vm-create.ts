@@ -7,6 +7,7 @@ import { resource } from '../model/resource.ts'
 import type { Effect } from '../queue/task.ts'
 import { action } from './action.ts'
 import { attempt } from './attempt.ts'
+import { withoutPassword } from './cloud-init.ts'
 import { plannedDisks, plannedStores, plannedTarget, type PlannedDisk } from './vm-create-disks.ts'
 import { checkCreate } from './vm-create-check.ts'
 import { macsOf } from './vm-nic-mac.ts'
@@ -25,6 +26,7 @@ export const vmCreate = action({
     return {
       ...args,
       uuid: args.uuid ?? randomUUID(),
+      ...(args.cloudInit ? { cloudInit: withoutPassword(args.cloudInit) } : {}),
       ...(args.nics ? { nics: args.nics.map((nic) => ({ ...nic, mac: nic.mac ?? left.shift() ?? '' })) } : {})
     }
   },
@@ -73,7 +75,7 @@ function uuidOf(args: VmCreateArgs): string {
 }
 
 const diskClaims = (disk: PlannedDisk) => [
-  (disk.readOnly ? shared : exclusive)(resource.volume(disk.store, disk.volume)),
+  (disk.origin === 'existing' && disk.readOnly ? shared : exclusive)(resource.volume(disk.store, disk.volume)),
   ...(disk.from ? [shared(resource.volume(disk.from.store, disk.from.volume))] : [])
 ]
 

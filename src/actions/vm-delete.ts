@@ -15,6 +15,7 @@ import {
   type Probe
 } from './action.ts'
 import { attempt, type Step } from './attempt.ts'
+import { seedsOf } from './cloud-init.ts'
 import { ownError } from './error.ts'
 import { VmRef } from './refs.ts'
 import { deletePlaced, ownVolumes, volumeUsers } from './volume-place.ts'
@@ -63,7 +64,7 @@ export const vmDelete = action({
       ...vmClaims(given.vm, state),
       ...elsewhere.map((host) => shared(resource.host(host))),
       // Also without `volumes`: who uses a volume changes.
-      ...ownVolumes(vm).flatMap(({ store, volume }) => {
+      ...[...ownVolumes(vm), ...seedsOf(vm, state)].flatMap(({ store, volume }) => {
         readHostsOf(state, store)
         return [shared(resource.store(store)), exclusive(resource.volume(store, volume))]
       })
@@ -106,7 +107,8 @@ export const vmDelete = action({
         facts: given.volumes
           ? null
           : { usedBy: (state.volume(store, volume)?.usedBy ?? []).filter((user) => user !== vm.uuid) }
-      }))
+      })),
+      ...seedsOf(vm, state).map(({ store, volume }) => ({ subject: resource.volume(store, volume), facts: null }))
     ]
   },
   bindTo: (given, state) => bindToVm(given.vm, state),
@@ -133,6 +135,7 @@ async function remove(ctx: ActionContext, given: Args, step: Step): Promise<Outc
   for (const { host, vm } of sightings.seen) if (vm.persistent) await keep(ctx, host, uuid, step)
   const volumes = given.volumes ? await deleteVolumes(ctx, given, step) : { deleted: [], kept: [] }
   if ('outcome' in volumes) return volumes
+  volumes.deleted.push(...(await deleteSeeds(ctx, uuid, step)))
   for (const { host } of sightings.seen) await undefine(ctx, host, uuid, step)
   for (const host of [...sightings.absent, ...sightings.seen.map((sighting) => sighting.host)])
     await ctx.observe.vm(host, uuid)
@@ -171,6 +174,21 @@ async function deleteVolumes(
     }
   }
   return { deleted, kept }
+}
+
+/** What it was told at its first boot is of no use to anybody else, and may hold secrets. */
+async function deleteSeeds(ctx: ActionContext, uuid: string, step: Step): Promise<string[]> {
+  const deleted: string[] = []
+  for (const { store, volume } of seedsOf(ctx.state.vm(uuid), ctx.state)) {
+    step(`delete the cloud-init disc ${store}/${volume}`)
+    try {
+      if (await deletePlaced(ctx, store, volume, uuid)) deleted.push(`${store}/${volume}`)
+    } catch (error) {
+      if (!(error instanceof VolumeInUse)) throw error
+      ctx.log('warn', error.message, { volume: `${store}/${volume}` })
+    }
+  }
+  return deleted
 }
 
 async function undefine(ctx: ActionContext, host: string, uuid: string, step: Step): Promise<void> {

@@ -19,6 +19,8 @@ export type Kind =
   | 'nic'
   /** The text of the file that is named; `-` is standard input. */
   | 'file'
+  /** Fields and files for the first boot: see cloud-init.ts beside this file. */
+  | 'cloudInit'
 
 export type OptionSpec = {
   /** As commander reads it: `--memory <size>`, `-l, --label <label=value>`, `--force`. */
@@ -71,8 +73,8 @@ type Words = {
 /** Submits tasks. */
 export type ActionCommand = Words & {
   action: string
-  /** Cannot be undone: asked about on a terminal, unless --yes. */
-  irreversible?: true
+  /** Cannot be undone (with these arguments): asked about on a terminal, unless --yes. */
+  irreversible?: true | ((args: Record<string, unknown>) => boolean)
   /** Arguments that the words themselves say. */
   fixed?: Record<string, unknown>
   /** Puts right what one option alone cannot; several answers are several tasks. */

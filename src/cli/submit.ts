@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Preview, Submitted } from '../api/submission.ts'
 import type { ActionCommand, Given } from './command.ts'
+import { readCloudInit } from './cloud-init.ts'
 import type { Cli } from './context.ts'
 import { CliError, usage, type ExitName } from './failure.ts'
 import { confirm } from './confirm.ts'
@@ -23,7 +24,9 @@ export async function runAction(
 ): Promise<ExitName> {
   refuseGraphs(common)
   const tasks = await tasksOf(cli, command, given)
-  if (command.irreversible && !common.dryRun && !common.yes)
+  const { irreversible } = command
+  const isFinal = typeof irreversible === 'function' ? tasks.some(({ args }) => irreversible(args)) : irreversible
+  if (isFinal && !common.dryRun && !common.yes)
     await confirm(cli, tasks.length === 1 ? command.summary : `${command.summary}: ${tasks.length} times`)
   const body = bodyOf(tasks, common)
   if (common.dryRun) return dryRun(cli, body, common)
@@ -91,7 +94,9 @@ async function tasksOf(cli: Cli, command: ActionCommand, given: Given): Promise<
   for (const option of command.options ?? []) {
     const value = optionValue(given, option)
     if (option.arg === undefined || value === undefined) continue
-    shared[option.arg] = option.kind === 'file' ? await cli.readInput(value as string) : value
+    if (option.kind === 'file') shared[option.arg] = await cli.readInput(value as string)
+    else if (option.kind === 'cloudInit') shared[option.arg] = await readCloudInit(cli, value as Map<string, string>)
+    else shared[option.arg] = value
   }
   const operands = command.operands ?? []
   // Several values of an operand that is no argument are one task's.

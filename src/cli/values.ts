@@ -1,4 +1,5 @@
 // Options' and operands' text as the values that actions take.
+import { parseCloudInit } from './cloud-init.ts'
 import type { Kind, OptionSpec } from './command.ts'
 import { usage } from './failure.ts'
 import { parseCount, parseMiB, parsePairs, parseSeconds, parseTime } from './parse.ts'
@@ -25,6 +26,8 @@ export function valueOf(kind: Kind, text: string, what: string, limits: Limits =
       return disk(text, what)
     case 'nic':
       return nic(text, what)
+    case 'cloudInit':
+      return parseCloudInit(text, what)
     default:
       if (text === '') throw usage(`${what} is empty`, 'give a value')
       return text

@@ -1,4 +1,6 @@
 // The queue's tasks in the API's words. Instants become text; what waits is said in why-view.ts.
+import { registry } from '../actions/registry.ts'
+import { shownArgs } from '../actions/secrets.ts'
 import type { TaskSummary, TaskView } from '../api/task.ts'
 import type { Database } from '../db/open.ts'
 import { edgesOf, getTask, listTasks, type TaskSummary as QueueSummary } from '../queue/read.ts'
@@ -41,7 +43,7 @@ export async function viewOf(database: Database, task: Task): Promise<TaskView> 
   return {
     ...summaryOf(task, await noteOf(database, task)),
     reason: task.reason,
-    args: task.args,
+    args: shownArgs(registry.get(task.action), task.args),
     notBefore: instant(task.notBefore),
     attempt: task.attempts,
     bound: task.bound,

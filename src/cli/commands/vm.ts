@@ -100,6 +100,12 @@ const create: ActionCommand = {
     },
     { flags: '--vnc', help: 'a display, by VNC', kind: 'flag' },
     { flags: '--uefi', help: 'UEFI firmware instead of BIOS', kind: 'flag' },
+    {
+      flags: '--cloud-init <what>',
+      help: 'for the first boot: user-data=FILE[,meta-data=FILE,network-config=FILE], or hostname=,user=,ssh-key=FILE,password-file=FILE',
+      kind: 'cloudInit',
+      arg: 'cloudInit'
+    },
     { flags: '--host <host>', help: 'where; else the server chooses', kind: 'text', arg: 'host', names: 'host' },
     { flags: '--xml <file>', help: 'the whole definition, as libvirt XML', kind: 'file', arg: 'xml' },
     { flags: '--start', help: 'start it as well', kind: 'flag' }
