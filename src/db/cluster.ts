@@ -5,10 +5,11 @@ import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
-import { chmod, chown, mkdir, mkdtemp, readFile, rename, rm } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readFile, rename, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { createInterface } from 'node:readline'
+import { accountFor, giveTo, type Account } from './account.ts'
 import { DatabaseError } from './error.ts'
 
 export type ClusterOptions = {
@@ -16,10 +17,7 @@ export type ClusterOptions = {
   binDirectory: string
   /** Made by initdb if it is not there. */
   dataDirectory: string
-  /**
-   * PostgreSQL refuses to run as root. As root it runs in a user namespace that maps us to nobody (no account is made), or,
-   * where user namespaces are forbidden, as this uid and gid. Ignored when we are not root.
-   */
+  /** As root, who may not run PostgreSQL: as which account; default as account.ts finds a way. Ignored when we are not root. */
   asUser?: { uid: number; gid: number }
   /** `-c name=value`. */
   settings?: { [name: string]: string }
@@ -45,11 +43,13 @@ const KEPT_LINES = 30
 
 export async function startCluster(options: ClusterOptions): Promise<Cluster> {
   const dataDirectory = resolve(options.dataDirectory)
-  if (!existsSync(join(dataDirectory, 'PG_VERSION'))) await initialise(options, dataDirectory)
-  await checkVersion(options, dataDirectory)
-  const { socketDirectory, removeSocketDirectory } = await socketDirectoryFor(options, dataDirectory)
+  const account = await accountFor(options.asUser)
+  if (!existsSync(join(dataDirectory, 'PG_VERSION'))) await initialise(options, account, dataDirectory)
+  await checkVersion(options, account, dataDirectory)
+  await giveTo(dataDirectory, account)
+  const { socketDirectory, removeSocketDirectory } = await socketDirectoryFor(account, dataDirectory)
   const settings = { listen_addresses: '', unix_socket_permissions: '0700', ...options.settings }
-  const child = launch(options, [
+  const child = launch(account, [
     join(options.binDirectory, 'postgres'),
     '-D', dataDirectory, '-k', socketDirectory,
     ...Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])
@@ -69,30 +69,19 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
   }
 }
 
-const isRoot = () => process.getuid?.() === 0
-
-function launch(options: ClusterOptions, command: string[], dieWithUs = true): ChildProcess {
-  // INT is PostgreSQL's fast shutdown: so even a kill -9 of us leaves no orphan.
-  const leash = dieWithUs && process.platform === 'linux' ? ['setpriv', '--pdeathsig', 'INT'] : []
-  const user = options.asUser
-  let prefix = leash
-  if (isRoot() && user) {
-    prefix = ['setpriv', `--reuid=${user.uid}`, `--regid=${user.gid}`, '--clear-groups', ...leash.slice(1)]
-  } else if (isRoot()) {
-    prefix = ['unshare', '--user', '--map-user=65534', '--map-group=65534', ...leash]
-  }
-  const [program = '', ...args] = [...prefix, ...command]
+function launch(account: Account, command: string[]): ChildProcess {
+  const [program = '', ...args] = [...account.prefix, ...command]
   // In a session of its own, so that a Ctrl-C in the terminal reaches us alone and we decide the order of the ends.
   return spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'], detached: true, cwd: '/' })
 }
 
 // Into a directory beside it, then renamed: of two that start at once one wins, and a crash leaves no half-made cluster.
-async function initialise(options: ClusterOptions, dataDirectory: string): Promise<void> {
+async function initialise(options: ClusterOptions, account: Account, dataDirectory: string): Promise<void> {
   await mkdir(dirname(dataDirectory), { recursive: true, mode: 0o700 })
   const fresh = await mkdtemp(`${dataDirectory}.new-`)
   try {
-    if (isRoot() && options.asUser) await chown(fresh, options.asUser.uid, options.asUser.gid)
-    const child = launch(options, [
+    await giveTo(fresh, account)
+    const child = launch(account, [
       join(options.binDirectory, 'initdb'),
       '-D', fresh, '-U', 'postgres', '--auth=trust', '--no-sync', '-E', 'UTF8', '--locale=C.UTF-8', '--no-instructions'
     ]) // prettier-ignore
@@ -111,9 +100,9 @@ async function initialise(options: ClusterOptions, dataDirectory: string): Promi
   }
 }
 
-async function checkVersion(options: ClusterOptions, dataDirectory: string): Promise<void> {
+async function checkVersion(options: ClusterOptions, account: Account, dataDirectory: string): Promise<void> {
   const made = (await readFile(join(dataDirectory, 'PG_VERSION'), 'utf8')).trim()
-  const child = launch(options, ['sh', '-c', `"$0" --version >&2`, join(options.binDirectory, 'postgres')])
+  const child = launch(account, ['sh', '-c', `"$0" --version >&2`, join(options.binDirectory, 'postgres')])
   const lines = collectLines(child, {})
   const code = await exitOf(child)
   const have = /PostgreSQL\) (\d+)/.exec(lines.join('\n'))?.[1]
@@ -128,14 +117,14 @@ async function checkVersion(options: ClusterOptions, dataDirectory: string): Pro
   }
 }
 
-async function socketDirectoryFor(options: ClusterOptions, dataDirectory: string) {
+async function socketDirectoryFor(account: Account, dataDirectory: string) {
   // The data directory is private already and always the same: nothing is left behind by a kill -9.
   if (Buffer.byteLength(dataDirectory) <= LONGEST_SOCKET_DIRECTORY) {
     return { socketDirectory: dataDirectory, removeSocketDirectory: () => undefined }
   }
   const socketDirectory = await mkdtemp(join(tmpdir(), 'taskomatic-'))
   await chmod(socketDirectory, 0o700)
-  if (isRoot() && options.asUser) await chown(socketDirectory, options.asUser.uid, options.asUser.gid)
+  await giveTo(socketDirectory, account)
   return { socketDirectory, removeSocketDirectory: () => rm(socketDirectory, { recursive: true, force: true }) }
 }
 

@@ -5,7 +5,8 @@ import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
-const ownerFile = 'owner.pid'
+/** In the directory, with the number of its process. */
+export const ownerFile = 'owner.pid'
 
 export type OwnedDirectory = {
   path: string

@@ -5,9 +5,9 @@
 
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { chmodSync, existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
+import { ownDirectory, ownerFile } from '../../src/sim/owned-directory.ts'
 import { runChecks } from './checks.ts'
 import { installMissing } from './install.ts'
 import { endLeftovers, markName } from './leftovers.ts'
@@ -29,7 +29,7 @@ const phases: readonly Phase[] = [
 const filters = process.argv.slice(2)
 const mark = `${process.pid}-${Date.now()}`
 // Short, since unix sockets live in it, and open to others, since PostgreSQL does not run as root.
-const temporary = mkdtempSync(join(tmpdir(), 'tk-'))
+const { path: temporary } = await ownDirectory('tk-run-')
 chmodSync(temporary, 0o755)
 let running: ChildProcess | undefined
 
@@ -112,7 +112,9 @@ async function main(): Promise<number> {
 }
 
 function cleanUp(): void {
-  const left = existsSync(temporary) ? readdirSync(temporary).filter((entry) => !entry.startsWith('counts-')) : []
+  const left = existsSync(temporary)
+    ? readdirSync(temporary).filter((entry) => entry !== ownerFile && !entry.startsWith('counts-'))
+    : []
   if (left.length > 0) console.error(`removing what tests left in their temporary directory: ${left.join(', ')}`)
   rmSync(temporary, { recursive: true, force: true })
 }

@@ -2,8 +2,7 @@
 // fsync is off: what must survive a crash is tested elsewhere.
 
 import { existsSync } from 'node:fs'
-import { chmod, chown, mkdtemp, readFile, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { chmod, chown, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import pg from 'pg'
 import type { TestProject } from 'vitest/node'
@@ -11,6 +10,7 @@ import { startCluster } from '../../src/db/cluster.ts'
 import type { Cluster } from '../../src/db/cluster.ts'
 import { embeddedBinaries } from '../../src/db/embedded.ts'
 import { initDatabase } from '../../src/db/init.ts'
+import { ownDirectory } from '../../src/sim/owned-directory.ts'
 
 export const TEMPLATE = 'taskomatic_template'
 export const DEBIAN_15 = '/usr/lib/postgresql/15/bin'
@@ -37,7 +37,8 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
 
 /** A migrated template in a new cluster of `version`: `18` (embedded) or `15` (Debian's). */
 export async function startTestCluster(version: string, settings: { [name: string]: string } = SETTINGS) {
-  const directory = await mkdtemp(join(tmpdir(), 'tk-test-'))
+  // What a run that was killed left behind goes with the next.
+  const { path: directory } = await ownDirectory('tk-test-')
   let asUser: { uid: number; gid: number } | undefined
   if (version === '15' && process.getuid?.() === 0) asUser = await userNamed('postgres')
   if (asUser) await chown(directory, asUser.uid, asUser.gid)
