@@ -20,25 +20,34 @@ export const partsDone = (children: readonly EndedChild[]): DonePart[] =>
     .filter(({ state, undoes }) => state === 'complete' && undoes === null)
     .map(({ id, title, undo }) => ({ id, title, undo: undo as UndoStep | null }))
 
-/** Tasks that undo the parts, the last first, each after the one before. What cannot be asked for is left out, and logged. */
+export type Inverse = { part: DonePart; step: { action: string; args: JsonObject } }
+
+/** The inverses that were written down, the last part's first. */
+export const undoSteps = (parts: readonly DonePart[]): Inverse[] =>
+  parts.toReversed().flatMap((part) => (part.undo && 'action' in part.undo ? [{ part, step: part.undo }] : []))
+
+/** Tasks that undo the parts, the last first. What cannot be asked for is left out, and logged. */
 export async function planUndo(ctx: ActionContext, parts: readonly DonePart[]): Promise<NewTask[]> {
-  const steps = parts
-    .toReversed()
-    .flatMap((part) => (part.undo && 'action' in part.undo ? [{ part, step: part.undo }] : []))
+  const steps = undoSteps(parts)
   if (steps.length === 0) return []
-  const { children, refused } = await ctx.planChildren(steps.map(({ step: { action, args } }) => ({ action, args })))
+  const { children, refused } = await ctx.planChildren(steps.map(({ step }) => step))
   const bad = new Set(refused.map(({ index }) => index))
   for (const { index, error } of refused)
     ctx.log('error', `task ${steps[index]?.part.id} cannot be undone: ${error.message}`)
-  const kept = steps.filter((_, index) => !bad.has(index))
-  return children.map((child, index) => ({
-    ...child,
-    title: `Undo: ${kept[index]?.part.title ?? child.title}`,
-    undo: { of: kept[index]?.part.id ?? 0 },
-    // In order; but one that fails keeps only those from being undone that need it.
-    after: [...(child.after ?? []), ...(index > 0 ? [{ task: { index: index - 1 }, needs: 'ended' as const }] : [])]
-  }))
+  return undoTasks(
+    steps.filter((_, index) => !bad.has(index)),
+    children
+  )
 }
+
+/** Marked as what they are, and in order; but one that fails keeps only those from being undone that need it. */
+export const undoTasks = (steps: readonly Inverse[], tasks: readonly NewTask[]): NewTask[] =>
+  tasks.map((task, index) => ({
+    ...task,
+    title: `Undo: ${steps[index]?.part.title ?? task.title}`,
+    undo: { of: steps[index]?.part.id ?? 0 },
+    after: [...(task.after ?? []), ...(index > 0 ? [{ task: { index: index - 1 }, needs: 'ended' as const }] : [])]
+  }))
 
 /**
  * Tells on every part what became of its undoing, and ends the plan's task: as failed or cancelled with the list, or, while something

@@ -154,3 +154,16 @@ export const PlanView = Type.Object(
   { $id: 'Plan' }
 )
 export type PlanView = Static<typeof PlanView>
+
+/** POST /plans/ID/undo */
+export const PlanUndone = Type.Object(
+  {
+    task: Type.Integer({ description: 'The task that undoes it' }),
+    title: Type.String(),
+    left: Type.Array(Type.Object({ task: Type.Integer(), title: Type.String(), why: Type.String() }), {
+      description: 'What was done and cannot be undone'
+    })
+  },
+  { $id: 'PlanUndone' }
+)
+export type PlanUndone = Static<typeof PlanUndone>

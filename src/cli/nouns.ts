@@ -12,7 +12,7 @@ export const nouns: Readonly<Record<string, NounEntry>> = {
   },
   host: {
     summary: 'hosts of virtual machines',
-    verbs: 'list show add check cordon uncordon confirm-off refresh remove',
+    verbs: 'list show add check cordon uncordon clear restore confirm-off refresh remove',
     load: async () => (await import('./commands/host.ts')).host
   },
   store: {
@@ -27,7 +27,7 @@ export const nouns: Readonly<Record<string, NounEntry>> = {
   },
   volume: {
     summary: 'volumes in stores',
-    verbs: 'list create clone resize delete',
+    verbs: 'list create clone upload download resize delete',
     load: async () => (await import('./commands/storage.ts')).volume
   },
   task: {
@@ -37,7 +37,7 @@ export const nouns: Readonly<Record<string, NounEntry>> = {
   },
   plan: {
     summary: 'tasks submitted together',
-    verbs: 'submit show wait',
+    verbs: 'submit show wait undo',
     load: async () => (await import('./commands/plan.ts')).plan
   },
   action: {

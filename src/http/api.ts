@@ -1,6 +1,7 @@
 // All of the API put together: /api/v1, /healthz, /metrics.
 import type { FastifyBaseLogger } from 'fastify'
 import type { Action } from '../actions/action.ts'
+import { undoPlan } from '../actions/plan-undo.ts'
 import type { Submitter } from '../actions/submit.ts'
 import type { Database } from '../db/open.ts'
 import type { Authenticator } from '../identity/token.ts'
@@ -14,7 +15,7 @@ import { startEventFeed } from './event-feed.ts'
 import { eventRoutes } from './events.ts'
 import { fleetRoutes, type ReadVmXml } from './fleet.ts'
 import { metricRoutes, type MetricSources } from './metrics.ts'
-import { planRoutes } from './plans.ts'
+import { planRoutes, planUndoRoute } from './plans.ts'
 import { submissionRoutes, type Preflight } from './submissions.ts'
 import { taskRoutes } from './tasks.ts'
 import { wishRoutes } from './wishes.ts'
@@ -80,6 +81,13 @@ export async function createApi(parts: ApiParts): Promise<Api> {
       taskRoutes(routes, { reads, feed, closing: closing.signal })
       wishRoutes(routes, { database, wake })
       planRoutes(routes, { reads, feed, closing: closing.signal })
+      planUndoRoute(routes, {
+        undo: async (request) => {
+          const answer = await undoPlan(database, parts.registry, request)
+          wake()
+          return answer
+        }
+      })
       fleetRoutes(routes, reads, parts.readVmXml)
       actionRoutes(routes, parts.registry)
       if (parts.staging) contentRoutes(routes, { staging: parts.staging, closing: closing.signal })

@@ -1,6 +1,7 @@
-// GET /plans/:id: tasks that were submitted together. Its tasks are listed by GET /tasks?plan=ID.
+// GET /plans/:id: tasks that were submitted together; its tasks are listed by GET /tasks?plan=ID. POST /plans/:id/undo undoes them.
 import { Type } from 'typebox'
-import { hasEnded, PlanView } from '../api/task.ts'
+import type { UndoRequest, undoPlan } from '../actions/plan-undo.ts'
+import { hasEnded, PlanUndone, PlanView } from '../api/task.ts'
 import type { Database } from '../db/open.ts'
 import { QueueError } from '../queue/error.ts'
 import { planOf } from '../queue/read.ts'
@@ -42,6 +43,32 @@ export function planRoutes(app: Api, { reads, feed, closing }: TaskRoutesParts):
         if (answer === 'event' && early > 0) await new Promise((resolve) => setTimeout(resolve, Math.min(early, left)))
       }
       return plan
+    }
+  )
+}
+
+export type UndoParts = { undo: (request: UndoRequest) => ReturnType<typeof undoPlan> }
+
+export function planUndoRoute(app: Api, { undo }: UndoParts): void {
+  const body = Type.Object(
+    { reason: Type.Optional(Type.String({ minLength: 1, maxLength: 1000, description: 'Why; kept with the task' })) },
+    { additionalProperties: false }
+  )
+  app.post(
+    '/plans/:id/undo',
+    {
+      schema: {
+        summary: 'Undo what a plan that has ended did, the last first',
+        operationId: 'undoPlan',
+        params: IdParams,
+        body,
+        response: { 201: answers('The task that undoes it', PlanUndone) }
+      }
+    },
+    async ({ params, body: { reason }, actor }, reply) => {
+      const by = actor.name
+      const answer = await undo({ plan: Number(params.id), by, ...(reason === undefined ? {} : { reason }) })
+      return reply.code(201).send(answer)
     }
   )
 }

@@ -2,7 +2,8 @@
 import type { JsonObject } from '../db/json.ts'
 import type { Database, Sql } from '../db/open.ts'
 import { doChores } from './chores.ts'
-import type { UndoState } from './state.ts'
+import { QueueError } from './error.ts'
+import type { EndState, UndoState } from './state.ts'
 
 /** Kept once, by the first attempt that says it; false when it was kept before, or the attempt is no longer the task's. */
 export async function keepUndo(
@@ -35,4 +36,27 @@ export async function stopFailing(db: Database): Promise<number> {
 /** What the running task promised will not come about: nobody is accepted on the strength of it any more. */
 export async function dropEffects(db: Sql, { task, attempt }: { task: number; attempt: number }): Promise<void> {
   await db.query('select queue.drop_effects($1, $2)', [task, attempt])
+}
+
+export type PlanPart = {
+  id: number
+  title: string
+  state: EndState | 'open'
+  undoState: UndoState
+  step: JsonObject | null
+}
+
+/** The tasks that a plan was asked for, oldest first: without what they expanded into, and what undid them. */
+export async function partsOfPlan(db: Sql, plan: number): Promise<PlanPart[]> {
+  const [known] = await db.query('select from queue.plan where id = $1', [plan])
+  if (!known) throw new QueueError('plan_not_found', `there is no plan ${plan}`)
+  return db.query<PlanPart>(
+    `select t.id, t.title, coalesce(t.outcome::text, 'open') as state, t.undo_state as "undoState", u.step
+     from queue.task t join queue.plan p on p.id = t.plan left join queue.undo_step u on u.task = t.id
+     left join queue.task holder on holder.id = t.parent and p.on_failure = 'rollback' and holder.parent is null
+     where t.plan = $1 and t.undo is null
+       and case p.on_failure when 'rollback' then holder.id is not null else t.parent is null end
+     order by t.id`,
+    [plan]
+  )
 }

@@ -1,5 +1,7 @@
 // Plans that are undone when a part fails: by tasks of their own, the last first, while the plan keeps what it holds.
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
+import { undoPlan } from '../../src/actions/plan-undo.ts'
+import { registry } from '../../src/actions/registry.ts'
 import type { RequestedTask } from '../../src/actions/submit.ts'
 import type { ProcedureName } from '../../src/libvirt/wire.gen.ts'
 import { getTask, listTasks } from '../../src/queue/read.ts'
@@ -134,4 +136,17 @@ test('cancelled in the middle, the plan undoes what it did', async () => {
   await cancel(engine.database, { task: root, by: 'anna', reason: 'changed my mind' })
   expect((await engine.until(root)).state).toBe('cancelled')
   expect(left('stop')).toEqual({ vms: [], pools: [] })
+})
+
+test('a plan that has ended well is undone on request, and again there is nothing to undo', async () => {
+  const answer = await engine.submitter.submit({ tasks: four('asked'), plan: { onFailure: 'stop' }, by: 'test' })
+  engine.engine.dispatcher.wake()
+  for (const { id } of answer.tasks) expect(await engine.until(id)).toMatchObject({ state: 'complete' })
+  const undo = () => undoPlan(engine.database, registry, { plan: answer.plan!, by: 'anna' })
+  const { task, left: kept } = await undo()
+  engine.engine.dispatcher.wake()
+  expect(kept).toEqual([])
+  expect(await engine.until(task)).toMatchObject({ state: 'complete', result: { undone: 4 } })
+  expect(left('asked')).toEqual({ vms: [], pools: [] })
+  await expect(undo()).rejects.toMatchObject({ code: 'nothing_to_undo' })
 })

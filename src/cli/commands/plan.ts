@@ -9,6 +9,7 @@ import { printList, printOne, sheet } from '../render.ts'
 import { dryRun, follow, refuseGraphs, submit } from '../submit.ts'
 import { taskView } from '../tasks.ts'
 import { waitForTasks } from '../wait.ts'
+import { planUndo } from './plan-undo.ts'
 
 const id: OperandSpec = { name: 'id', help: "the plan's number", kind: 'count', names: 'plan' }
 const idOf = ({ operands }: Given): number => Number(operands['id']?.[0])
@@ -127,6 +128,7 @@ export const plan: NounSpec = {
           { timeoutSeconds: given.options['timeout'] as number | undefined, plan: idOf(given) }
         )
       }
-    }
+    },
+    planUndo
   ]
 }
