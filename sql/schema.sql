@@ -3554,6 +3554,26 @@ WITH (fillfactor='50');
 
 ALTER TABLE inventory.host_load OWNER TO taskomatic_owner;
 
+-- Name: image; Type: TABLE; Schema: inventory
+
+CREATE TABLE inventory.image (
+    name text NOT NULL,
+    store text NOT NULL,
+    volume text NOT NULL,
+    description text,
+    memory_mib bigint,
+    vcpus integer,
+    firmware text,
+    bus text,
+    cloud_init boolean NOT NULL,
+    added_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    added_by text NOT NULL,
+    CONSTRAINT firmware_is_known CHECK ((firmware = ANY (ARRAY['bios'::text, 'uefi'::text]))),
+    CONSTRAINT sizes_are_positive CHECK (((memory_mib > 0) AND (vcpus > 0)))
+);
+
+ALTER TABLE inventory.image OWNER TO taskomatic_owner;
+
 -- Name: installation; Type: TABLE; Schema: inventory
 
 CREATE TABLE inventory.installation (
@@ -4456,6 +4476,11 @@ ALTER TABLE ONLY inventory.host
 ALTER TABLE ONLY inventory.host
     ADD CONSTRAINT host_uuid_key UNIQUE (uuid);
 
+-- Name: image image_pkey; Type: CONSTRAINT; Schema: inventory
+
+ALTER TABLE ONLY inventory.image
+    ADD CONSTRAINT image_pkey PRIMARY KEY (name);
+
 -- Name: installation installation_one_row_key; Type: CONSTRAINT; Schema: inventory
 
 ALTER TABLE ONLY inventory.installation
@@ -4480,6 +4505,11 @@ ALTER TABLE ONLY inventory.network
 
 ALTER TABLE ONLY inventory.nic
     ADD CONSTRAINT nic_pkey PRIMARY KEY (vm, host, mac);
+
+-- Name: image one_image_a_volume; Type: CONSTRAINT; Schema: inventory
+
+ALTER TABLE ONLY inventory.image
+    ADD CONSTRAINT one_image_a_volume UNIQUE (store, volume);
 
 -- Name: pool pool_pkey; Type: CONSTRAINT; Schema: inventory
 
@@ -5418,6 +5448,10 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.host_label TO taskomatic_cl
 -- Name: TABLE host_load; Type: ACL; Schema: inventory
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.host_load TO taskomatic_client;
+
+-- Name: TABLE image; Type: ACL; Schema: inventory
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.image TO taskomatic_client;
 
 -- Name: TABLE installation; Type: ACL; Schema: inventory
 

@@ -7,6 +7,7 @@ import type { Host } from '../host/host.ts'
 import type { DumpedSnapshot } from '../host/snapshots.ts'
 import type { StartsWithHost } from '../inventory/facts.ts'
 import type { Need } from '../inventory/candidates.ts'
+import type { ImageFacts } from '../inventory/facts.ts'
 import type { FleetState } from '../inventory/fleet-state.ts'
 import type { EndedChild } from '../queue/dispatch.ts'
 import type { Staging } from '../staging/staging.ts'
@@ -79,6 +80,8 @@ export interface Observer {
   /** The VM lives elsewhere now: the definition that a confirmed-off host still has counts no more. */
   leaveBehind(uuid: string, host: string): Promise<boolean>
   shareStore(store: string, pools: { host: string; pool: string }[]): Promise<void>
+  /** Adds an image, or changes what VMs of it are like; null removes it. */
+  setImage(name: string, image: Omit<ImageFacts, 'name' | 'addedAt'> | null): Promise<void>
   /** Hosts on which the VM was ever seen or to which an attempt was bound. */
   whereabouts(uuid: string): Promise<{ host: string; state: 'active' | 'defined' | 'absent' | 'unknown' }[]>
   /** Notes before acting that an attempt is bound to this host, so that a probe will look there. */

@@ -3,6 +3,7 @@ import type { Observer } from '../actions/action.ts'
 import type { Database } from '../db/open.ts'
 import type { Host } from '../host/host.ts'
 import { keepBeforeEdit, keepDefinition, noteEdited, readBeforeEdit, readDefinition } from '../inventory/definitions.ts'
+import { dropImage, putImage } from '../inventory/images.ts'
 import { addHost, forgetHost, knownHosts, setCordon } from '../inventory/hosts.ts'
 import type { KnownHost } from '../inventory/hosts.ts'
 import { beginSight, recordHost, recordListing, recordPool, recordVm } from '../inventory/observe.ts'
@@ -66,6 +67,7 @@ export function createObserver({ database, hosts, definitionKey, onConfirmedOff 
     },
     isConfirmedOff: (host) => isConfirmedOff(database, host),
     leaveBehind: (uuid, host) => database.transaction((tx) => leaveBehind(tx, uuid, host)),
+    setImage: (name, image) => (image ? putImage(database, { ...image, name }) : dropImage(database, name)),
     shareStore: (store, pools) => database.transaction((tx) => shareStore(tx, store, pools)),
     whereabouts: (uuid) => whereabouts(database, uuid),
     bindWhereabouts: (uuid, host) => bindWhereabouts(database, uuid, host),

@@ -110,10 +110,30 @@ export type VolumeFacts = {
   backing: string | null
   /** UUIDs of VMs, on any host, that have it as a disk or under a disk. */
   usedBy: string[]
+  /** The image that it is; nothing writes to it then. */
+  image?: string | null
 }
 
 /** `mac/ADDRESS`: VMs that have a card with it, as UUID → name; a null value is one that loses it. */
 export type MacFacts = Record<string, string | null>
+
+/** `image/NAME` */
+export type ImageFacts = {
+  name: string
+  store: string
+  volume: string
+  description: string | null
+  /** What a VM of it gets where its request says nothing; null: nothing is said here either. */
+  memoryMiB: number | null
+  vcpus: number | null
+  firmware: 'bios' | 'uefi' | null
+  bus: string | null
+  /** A VM of it gets a cloud-init disc. */
+  cloudInit: boolean
+  /** Null for one that a task will add. */
+  addedAt: string | null
+  addedBy: string
+}
 
 /** `network/HOST/NAME` */
 export type NetworkFacts = { host: string; name: string; active: boolean; bridge: string | null }

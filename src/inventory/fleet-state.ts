@@ -3,7 +3,17 @@
 // (evaluate.ts in src/actions) loads what is missing, for a whole plan at once, and asks again. So actions need not
 // declare what they read, and what they read is known exactly.
 import type { JsonObject } from '../db/json.ts'
-import type { HostFacts, MacFacts, NetworkFacts, PoolFacts, StoreFacts, VmFacts, VmNameFacts, VolumeFacts } from './facts.ts'
+import type {
+  HostFacts,
+  ImageFacts,
+  MacFacts,
+  NetworkFacts,
+  PoolFacts,
+  StoreFacts,
+  VmFacts,
+  VmNameFacts,
+  VolumeFacts
+} from './facts.ts'
 import { resource } from '../model/resource.ts'
 
 export class NotLoaded extends Error {
@@ -100,6 +110,10 @@ export class FleetState {
 
   volume(store: string, volume: string): VolumeFacts | undefined {
     return this.facts(resource.volume(store, volume)) as unknown as VolumeFacts | undefined
+  }
+
+  image(name: string): ImageFacts | undefined {
+    return this.facts(resource.image(name)) as unknown as ImageFacts | undefined
   }
 
   /** VMs that have a card with the address, by UUID. */

@@ -39,9 +39,10 @@ export async function loadVolumes(sql: Sql, parts: string[][]): Promise<Map<stri
      )
      select l.store, l.name, l.path, l.format, l.capacity_bytes as "capacityBytes",
        l.allocation_bytes as "allocationBytes", l.backing,
-       coalesce(u.vms::text[], '{}') as "usedBy"
+       coalesce(u.vms::text[], '{}') as "usedBy", i.name as image
      from listed l
-     left join used u on u.root_store = l.store and u.root_name = l.name`,
+     left join used u on u.root_store = l.store and u.root_name = l.name
+     left join inventory.image i on i.store = l.store and i.volume = l.name`,
     [parts.map((part) => part[0]), parts.map((part) => part[1])]
   )
   return new Map(rows.map((row) => [resource.volume(row.store, row.name), row]))

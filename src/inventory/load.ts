@@ -3,6 +3,7 @@ import type { JsonObject } from '../db/json.ts'
 import type { Sql } from '../db/open.ts'
 import { parseResource, resource, type ResourceKind } from '../model/resource.ts'
 import type { HostFacts, NetworkFacts, PoolFacts, StoreFacts } from './facts.ts'
+import { loadImages } from './images.ts'
 import { loadMacs } from './macs.ts'
 import { loadVmNames, loadVms } from './load-vms.ts'
 import { loadVolumes } from './load-volumes.ts'
@@ -16,7 +17,8 @@ const loaders: Partial<Record<ResourceKind, (sql: Sql, parts: string[][]) => Pro
   store: loadStores,
   volume: loadVolumes,
   network: loadNetworks,
-  mac: loadMacs
+  mac: loadMacs,
+  image: loadImages
 }
 
 /** Every subject that was asked for is in the answer; null where there is no such thing. */

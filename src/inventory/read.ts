@@ -1,7 +1,7 @@
 // Lists of what the fleet has, in pages, for those who look: each item is the subject's observed facts.
 import type { Sql } from '../db/open.ts'
 import { InventoryError } from './error.ts'
-import type { HostFacts, NetworkFacts, PoolFacts, StoreFacts, VmFacts, VolumeFacts } from './facts.ts'
+import type { HostFacts, ImageFacts, NetworkFacts, PoolFacts, StoreFacts, VmFacts, VolumeFacts } from './facts.ts'
 import { loadFacts } from './load.ts'
 
 /** `next` is the cursor of the following page; null on the last one. */
@@ -93,6 +93,19 @@ export async function listVolumes(
      join inventory.pool p on p.host = v.host and p.name = v.pool
      where ($4::text is null or p.store = $4) and ($5::text is null or v.name like $5)`,
     [filter.store ?? null, pattern(filter.name)]
+  )
+}
+
+export async function listImages(
+  sql: Sql,
+  filter: { name?: string | undefined } & Paging = {}
+): Promise<Page<ImageFacts>> {
+  return page<ImageFacts>(
+    sql,
+    filter,
+    `select 'image/' || i.name as subject, i.name as first, '' as second
+     from inventory.image i where $4::text is null or i.name like $4`,
+    [pattern(filter.name)]
   )
 }
 

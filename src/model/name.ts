@@ -1,6 +1,6 @@
 // Rules for names that people choose, with messages that name the value, the rule and the way out.
 
-export type NameKind = 'vm' | 'host' | 'pool' | 'store' | 'volume' | 'network'
+export type NameKind = 'vm' | 'host' | 'pool' | 'store' | 'volume' | 'network' | 'image'
 
 const rules: Record<NameKind, { pattern: RegExp; max: number; rule: string }> = {
   vm: {
@@ -27,6 +27,11 @@ const rules: Record<NameKind, { pattern: RegExp; max: number; rule: string }> = 
     pattern: /^[A-Za-z0-9][A-Za-z0-9._+-]*$/,
     max: 127,
     rule: 'letters, digits, ".", "_", "+" and "-", beginning with a letter or digit'
+  },
+  image: {
+    pattern: /^[A-Za-z0-9][A-Za-z0-9._-]*$/,
+    max: 63,
+    rule: 'letters, digits, ".", "_" and "-", beginning with a letter or digit'
   },
   network: {
     pattern: /^[A-Za-z0-9][A-Za-z0-9._-]*$/,

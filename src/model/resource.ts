@@ -17,10 +17,11 @@ export const resource = {
   volume: (store: string, volume: string) => `volume/${store}/${volume}`,
   network: (host: string, network: string) => `network/${host}/${network}`,
   /** Guards a card's address across the fleet, in lower case. */
-  mac: (mac: string) => `mac/${mac}`
+  mac: (mac: string) => `mac/${mac}`,
+  image: (image: string) => `image/${image}`
 } as const
 
-export type ResourceKind = 'vm' | 'vm-name' | 'host' | 'host-gate' | 'pool' | 'store' | 'volume' | 'network' | 'mac'
+export type ResourceKind = 'vm' | 'vm-name' | 'host' | 'host-gate' | 'pool' | 'store' | 'volume' | 'network' | 'mac' | 'image'
 
 /** Splits a resource's name into its kind and the parts behind it; undefined for a kind that is not ours. */
 export function parseResource(name: string): { kind: ResourceKind; parts: string[] } | undefined {
@@ -33,6 +34,7 @@ export function parseResource(name: string): { kind: ResourceKind; parts: string
     case 'pool':
     case 'network':
     case 'mac':
+    case 'image':
       return { kind, parts }
     case 'store':
       return { kind, parts: [parts.join('/')] }

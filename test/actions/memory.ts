@@ -1,6 +1,6 @@
 // An inventory in memory: what was observed, by whom it was asked to be recorded, as facts. Only for tests of actions.
 import type {
-  HostFacts,
+  HostFacts, ImageFacts,
   PoolFacts,
   StartsWithHost,
   StoreFacts,
@@ -32,6 +32,7 @@ export class Memory {
   readonly pools = new Map<string, ObservedPool>()
   readonly networks = new Map<string, ObservedNetwork>()
   readonly shares = new Map<string, string>()
+  readonly images = new Map<string, ImageFacts>()
   /** VM → host that has an image which may be restored. */
   readonly saved = new Map<string, string>()
   readonly edits = new Map<string, { xml: string; editedDigest: string | null }>()
@@ -57,6 +58,7 @@ export class Memory {
     if (kind === 'pool') return this.#pool(first, second)
     if (kind === 'store') return this.#store(first)
     if (kind === 'volume') return this.#volume(first, second)
+    if (kind === 'image') return this.images.get(first) ?? null
     if (kind === 'mac') return this.#mac(first)
     if (kind === 'network') return this.networks.get(`${first}/${second}`) ?? null
     return null
@@ -154,7 +156,8 @@ export class Memory {
       const users = [...this.whereabouts].filter(([, places]) =>
         [...places.values()].some(({ vm }) => vm?.disks.some(({ source }) => source === volume.path))
       )
-      return { ...volume, store, usedBy: users.map(([uuid]) => uuid) }
+      const image = [...this.images.values()].find((known) => known.store === store && known.volume === name)
+      return { ...volume, store, usedBy: users.map(([uuid]) => uuid), image: image?.name ?? null }
     }
     return null
   }

@@ -116,6 +116,10 @@ export class AnyStage {
     },
     isConfirmedOff: async (host) => this.memory.confirmedOff.has(host),
     leaveBehind: async (uuid, host) => this.memory.whereabouts.get(uuid)?.delete(host) ?? false,
+    setImage: async (name, image) => {
+      if (image) this.memory.images.set(name, { ...image, name, addedAt: null })
+      else this.memory.images.delete(name)
+    },
     shareStore: async (store, pools) => {
       for (const { host, pool } of pools) this.memory.shares.set(`${host}/${pool}`, store)
     },
