@@ -15,7 +15,7 @@ import {
   DomainState
 } from '../libvirt/constants.gen.ts'
 import { closeDisks, openDisks } from './disks.ts'
-import { SimDomain } from './domain.ts'
+import { type GuestBehaviour, SimDomain } from './domain.ts'
 import { findClash, keepDefinition, requireActive } from './domain-rules.ts'
 import { type DomainDef, defineDomain } from './domain-xml.ts'
 import type { SimHost } from './host.ts'
@@ -26,7 +26,14 @@ import { notValid, refuse } from './refusal.ts'
 const F = DomainMigrateFlags
 
 /** What travels in the cookie from the source to the target. */
-export type Cookie = { hostUuid: string; hostName: string; persistentXml: string | null; paused: boolean }
+export type Cookie = {
+  hostUuid: string
+  hostName: string
+  persistentXml: string | null
+  paused: boolean
+  /** The guest is the same wherever it runs. */
+  guest?: GuestBehaviour
+}
 
 export const writeCookie = (cookie: Cookie): Uint8Array => new TextEncoder().encode(JSON.stringify(cookie))
 
@@ -56,7 +63,8 @@ export function begin(
     hostUuid: host.uuid,
     hostName: host.name,
     persistentXml: domain.persistent?.xml ?? null,
-    paused: domain.state === DomainState.PAUSED
+    paused: domain.state === DomainState.PAUSED,
+    guest: domain.guest
   }
   return { xml: xmlIn ?? domain.current.xml, cookie }
 }
@@ -81,6 +89,7 @@ export function prepare(host: SimHost, xml: string, name: string | null, flags: 
     )
   const known = findClash(host, def, { mustBeInactive: true })
   const domain = known ?? new SimDomain(def.uuid, def.name)
+  if (cookie.guest) domain.guest = { ...cookie.guest }
   // Offline migration does not look at disks: it succeeds even where they are missing.
   if (flags & F.OFFLINE) {
     host.arriving.set(def.uuid, { domain, def, known: known !== undefined, from: cookie.hostName })

@@ -87,7 +87,7 @@ describe('what goes wrong by a script', () => {
   test('rules about calls hit the host that they name, and things happen when their time has come', async () => {
     const trouble = readTrouble([
       { host: 'east', on: 'CONNECT_GET_HOSTNAME', fault: 'error', code: 'RPC', message: 'no luck', times: 1 },
-      { at: 0.05, do: 'power-off', host: 'west' }
+      { at: 1, do: 'power-off', host: 'west' }
     ])
     await whileUp({ trouble }, async () => {
       const [east, west] = await Promise.all([connect(uriOf('east')), connect(uriOf('west'))])

@@ -67,6 +67,13 @@ describe('migration between simulated hosts', () => {
       expect(stateOf(h2, dom)).toBe(running('MIGRATED'))
     }))
 
+  test('takes the guest along as it behaves: one that ignores the power button does so at the target', () =>
+    withGuest({}, async ({ h1, h2, connection, dom }) => {
+      Object.assign(h1.domainByName('guest')!.guest, { obeysShutdown: false, dirtyMiBps: 7 })
+      await migrate(connection, dom, h2)
+      expect(h2.domainByName('guest')?.guest).toMatchObject({ obeysShutdown: false, dirtyMiBps: 7 })
+    }))
+
   test('is aborted on request: the guest runs on where it was, and nothing is left of it at the target', () =>
     withGuest({ migrationMs: 60_000 }, async ({ fleet, h1, h2, connection, dom }) => {
       const begun = arriving(fleet)
