@@ -3515,7 +3515,8 @@ CREATE TABLE inventory.definition (
     sealed bytea,
     kept_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     before_edit bytea,
-    edited_digest text
+    edited_digest text,
+    pending_edit bytea
 );
 
 ALTER TABLE inventory.definition OWNER TO taskomatic_owner;

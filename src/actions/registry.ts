@@ -9,6 +9,8 @@ import { hostRefresh } from './host-refresh.ts'
 import { hostRemove } from './host-remove.ts'
 import { hostRestore } from './host-restore.ts'
 import { hostUncordon } from './host-uncordon.ts'
+import { imageAdd } from './image-add.ts'
+import { imageRemove } from './image-remove.ts'
 import { poolCreate } from './pool-create.ts'
 import { poolDelete } from './pool-delete.ts'
 import { poolRefresh } from './pool-refresh.ts'
@@ -17,6 +19,7 @@ import { poolStop } from './pool-stop.ts'
 import { storeShare } from './store-share.ts'
 import { vmCdromEject } from './vm-cdrom-eject.ts'
 import { vmCdromInsert } from './vm-cdrom-insert.ts'
+import { vmAdopt } from './vm-adopt.ts'
 import { vmCreate } from './vm-create.ts'
 import { vmDelete } from './vm-delete.ts'
 import { vmDiskAdd } from './vm-disk-add.ts'
@@ -56,6 +59,8 @@ const all: readonly Action[] = [
   hostRemove,
   hostRestore,
   hostUncordon,
+  imageAdd,
+  imageRemove,
   poolCreate,
   poolDelete,
   poolRefresh,
@@ -64,6 +69,7 @@ const all: readonly Action[] = [
   storeShare,
   vmCdromEject,
   vmCdromInsert,
+  vmAdopt,
   vmCreate,
   vmDelete,
   vmDiskAdd,

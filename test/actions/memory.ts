@@ -35,6 +35,7 @@ export class Memory {
   readonly images = new Map<string, ImageFacts>()
   /** VM → host that has an image which may be restored. */
   readonly saved = new Map<string, string>()
+  readonly pendingEdits = new Map<string, string>()
   readonly edits = new Map<string, { xml: string; editedDigest: string | null }>()
   readonly autostarts = new Map<string, StartsWithHost>()
   readonly kept: { uuid: string; host: string; xml: string }[] = []

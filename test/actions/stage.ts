@@ -139,10 +139,11 @@ export class AnyStage {
     keptSnapshots: async (uuid) => this.memory.keptSnapshots.get(uuid) ?? [],
     dropKeptSnapshots: async (uuid) => void this.memory.keptSnapshots.delete(uuid),
     keptDefinition: async (uuid) => this.memory.kept.findLast((kept) => kept.uuid === uuid),
-    keepBeforeEdit: async (uuid, _host, xml) => void this.memory.edits.set(uuid, { xml, editedDigest: null }),
+    keepBeforeEdit: async (uuid, _host, xml) => void this.memory.pendingEdits.set(uuid, xml),
     noteEdited: async (uuid, editedDigest) => {
-      const before = this.memory.edits.get(uuid)
-      if (before) this.memory.edits.set(uuid, { ...before, editedDigest })
+      const xml = this.memory.pendingEdits.get(uuid) ?? this.memory.edits.get(uuid)?.xml
+      this.memory.pendingEdits.delete(uuid)
+      if (xml !== undefined) this.memory.edits.set(uuid, { xml, editedDigest })
     },
     beforeEdit: async (uuid) => this.memory.edits.get(uuid),
     noteSaved: async (uuid, host) => void this.memory.saved.set(uuid, host),
