@@ -8,6 +8,7 @@ import { newMacs } from '../inventory/macs.ts'
 import { quote } from '../model/name.ts'
 import { resource } from '../model/resource.ts'
 import { openEffects } from '../queue/submit.ts'
+import { standBehind } from '../queue/under-way.ts'
 import type { Action } from './action.ts'
 import { checkArgs } from './check-args.ts'
 import { evaluatePlan, type Asked, type Evaluation, type Loaded } from './evaluate.ts'
@@ -80,7 +81,7 @@ function within<T>(request: SubmissionRequest, index: number, body: () => T): T 
 /** Everything was loaded. */
 export type Done = Extract<Evaluation, { missing: null }>
 
-/** Evaluates, loading what is missing, until nothing is; as if the open task `without` were not there. */
+/** Evaluates, loading what is missing, until nothing is; as if the open task `without` were not there, nor what stands behind it. */
 export async function evaluateLoaded(
   sql: Sql,
   asked: readonly Asked[],
@@ -107,8 +108,12 @@ async function loadInto(
   without: number | undefined
 ): Promise<void> {
   for (const [subject, facts] of await loadFacts(sql, subjects)) base.set(subject, facts)
-  for (const effect of await openEffects(sql, subjects)) {
-    if (effect.task === without) continue
+  const effects = await openEffects(sql, subjects)
+  // A part stands where its parent stands: what is queued behind that has not happened for it.
+  const ids = effects.map(({ task }) => task)
+  const behind = without === undefined ? new Set<number>() : await standBehind(sql, without, ids)
+  for (const effect of effects) {
+    if (effect.task === without || behind.has(effect.task)) continue
     const list = overlays.get(effect.subject) ?? []
     overlays.set(effect.subject, list)
     list.push({ task: effect.task, title: effect.title, subject: effect.subject, facts: effect.facts })

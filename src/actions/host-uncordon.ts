@@ -3,6 +3,7 @@ import { Type } from 'typebox'
 import { resource } from '../model/resource.ts'
 import { action, complete, nothingToDo, possible, type Probe } from './action.ts'
 import { attempt } from './attempt.ts'
+import { reconcile } from './host-reconcile.ts'
 import { refuseUnknownHost } from './host-refusal.ts'
 import { HostRef } from './refs.ts'
 import { exclusive } from './vm-place.ts'
@@ -22,6 +23,8 @@ export const hostUncordon = action({
     attempt(
       ctx,
       async (step) => {
+        const unready = await reconcile(ctx, host, step)
+        if (unready) return unready
         step('open the host')
         await ctx.observe.setCordon(host, null)
         return complete({ host })

@@ -1,6 +1,7 @@
 // What a submission would become: its tasks, and for each what it would wait for and why. Locks nothing and stores nothing; what
 // it says is what `submit` would do now. The rule of the lines (queue.md: the last exclusive, or who shares since) is told again
 // here in memory, since the queue knows only tasks that are stored; test/actions/preview.test.ts holds both against each other.
+import type { JsonObject } from '../db/json.ts'
 import type { Database } from '../db/open.ts'
 import { lineEnds, listTasks, openTasksOn, unplaced, type LineEnd } from '../queue/read.ts'
 import type { TaskState } from '../queue/state.ts'
@@ -27,6 +28,8 @@ export type PreviewedTask = {
   afterMore: number
   /** It takes its place in the queue, and waits for whoever claims the same, only then: `held: …`, `not before …`. */
   later: string | null
+  /** What it would expand into, as the action tells it: of `host.clear` each VM with where it goes, or why it stays. */
+  preflight: JsonObject[] | null
 }
 
 export type Preview = {
@@ -66,6 +69,8 @@ export async function previewOf(
   }
   const stored = outlined.flatMap(({ edges }) => edges.refs().filter((ref) => typeof ref === 'number'))
   const summaries = await namesOf(database, stored)
+  const preflights: (JsonObject[] | null)[] = []
+  for (const { action, args } of tasks) preflights.push((await action.preflight?.(database, args)) ?? null)
   const titleOf = (ref: TaskRef) => (typeof ref === 'number' ? summaries.get(ref) : tasks[ref.index])?.title ?? ''
   return {
     tasks: tasks.map((task, index) => ({
@@ -78,7 +83,8 @@ export async function previewOf(
       claims: task.claims,
       after: (outlined[index]?.edges.list() ?? []).map((edge) => ({ ...edge, title: titleOf(edge.task) })),
       afterMore: outlined[index]?.more ?? 0,
-      later: outlined[index]?.later ?? null
+      later: outlined[index]?.later ?? null,
+      preflight: preflights[index] ?? null
     })),
     waitsFor: [...summaries.values()].map(({ id, action, title, state }) => ({ id, action, title, state })),
     overtakes: await overtaken(database, tasks)

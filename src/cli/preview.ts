@@ -1,6 +1,7 @@
 // What a dry run prints: the tasks that would be made and why each would wait for which, as a tree for people, as data, or as a
 // Graphviz graph.
 import type { Preview } from '../api/submission.ts'
+import { preflightLines } from './preflight.ts'
 import type { Printer } from './render.ts'
 import { clean, printOne } from './render.ts'
 
@@ -75,6 +76,7 @@ function notes(task: Task, { waitsFor }: Preview): string[] {
           : `${edge.task.index + 1}`
       return `after ${whom}${edge.needs === 'complete' ? ', which must be complete' : ''}: ${reasons(edge)}`
     }),
+    ...preflightLines(task.preflight ?? []),
     ...(task.afterMore > 0 ? [`after ${task.afterMore} more tasks`] : [])
   ]
 }

@@ -5,6 +5,7 @@ import type { Logger } from 'pino'
 import type { Action, ActionContext, Observer } from '../actions/action.ts'
 import { planChildren } from '../actions/children.ts'
 import { createClearing } from '../actions/clearing.ts'
+import { createClearing } from '../actions/clearing.ts'
 import type { Database } from '../db/open.ts'
 import type { Hosts } from '../host/host.ts'
 import type { FleetState } from '../inventory/fleet-state.ts'
@@ -67,6 +68,7 @@ export function createContexts(
         note('info', name)
       },
       progress: (progress) => write(() => setProgress(database, { task: id, attempt, progress })),
+      clearing: createClearing(database, parts.registry, { id, title: task.title, by: task.by }),
       clearing: createClearing(database, parts.registry, { id, title: task.title, by: task.by }),
       planChildren: (requests) => planChildren(database, parts.registry, { id, by: task.by }, requests),
       dropPromises: () => dropEffects(database, { task: id, attempt }),

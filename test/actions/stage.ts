@@ -279,6 +279,9 @@ export class Task {
       get clearing(): never {
         throw new Error('no host is cleared here')
       },
+      get clearing(): never {
+        throw new Error('no host is cleared here')
+      },
       planChildren: () => Promise.reject(new Error('nothing expands here')),
       dropPromises: () => Promise.reject(new Error('nothing is promised here')),
       markUndone: () => Promise.reject(new Error('nothing is undone here'))

@@ -61,7 +61,7 @@ test.each(commands.map(({ noun, command }) => [`${noun} ${command.verb}`, comman
 
 test('what is asked about first cannot be undone', () => {
   for (const { command } of commands) {
-    if (command.irreversible) expect(registry.get(command.action)?.irreversible, command.action).toBe(true)
+    if (command.irreversible === true) expect(registry.get(command.action)?.irreversible, command.action).toBe(true)
   }
 })
 

@@ -9,7 +9,7 @@ import { setCap } from '../../src/queue/limits.ts'
 import { readLog } from '../../src/queue/log.ts'
 import { edgesOf, getTask } from '../../src/queue/read.ts'
 import { cancel, hold, release } from '../../src/queue/requests.ts'
-import { rewrite, unstartedTasks, type Rewrite, type Rewritten } from '../../src/queue/rewrite.ts'
+import { positionsOf, rewrite, unstartedTasks, type Rewrite, type Rewritten } from '../../src/queue/rewrite.ts'
 import { ensureResources, openEffects } from '../../src/queue/submit.ts'
 import { freshDatabase, type FreshDatabase } from '../support/postgres.ts'
 import { findCircle, judge } from './checker.ts'
@@ -190,17 +190,20 @@ test('what runs, has ended or was asked to stop is left as it is', async () => {
   expect(await getTask(fresh.database, running)).toMatchObject({ claims: [claim('a')], title: 'Do a thing' })
 })
 
-test('unstarted tasks are found by what they claim and by their arguments, in order', async () => {
-  const claims = await submitOne(fresh.database, { claims: ['~host/h1'] })
-  const named = await submitOne(fresh.database, { action: 'vm.start', args: { vm: 'x', host: 'h1' } })
-  await submitOne(fresh.database, { action: 'vm.start', args: { vm: 'x', host: 'h2' } })
+test('unstarted tasks are found by what they claim, in order, the ones without a place last', async () => {
   const held = await submitOne(fresh.database, { claims: ['host/h1'], hold: { reason: 'no' } })
-  const found = await unstartedTasks(fresh.database, {
-    resources: ['host/h1'],
-    args: [{ action: 'vm.start', args: { host: 'h1' } }]
-  })
-  expect(found.map(({ task: id }) => id)).toEqual([claims, named, held])
-  expect(found[2]).toMatchObject({ position: null, heldAs: 'no', attempts: 0 })
+  const first = await submitOne(fresh.database, { claims: ['~host/h1'] })
+  await submitOne(fresh.database, { claims: ['~host/h2'] })
+  const second = await submitOne(fresh.database, { claims: ['host/h1'] })
+  const found = await unstartedTasks(fresh.database, ['host/h1'])
+  expect(found.map(({ task: id }) => id)).toEqual([first, second, held])
+  expect(found[2]).toMatchObject({ path: [null], heldAs: 'no', attempts: 0 })
+  expect(await positionsOf(fresh.database, [first, held])).toEqual(
+    new Map([
+      [first, [first]],
+      [held, null]
+    ])
+  )
 })
 
 const places = ['a', 'b', 'c', 'd']
@@ -254,7 +257,7 @@ test('while tasks are submitted, run, expand, are held and cancelled, rewriting 
   const meddler = async (db: Database) => {
     for (;;) {
       if (submitting === 0 && (await isOver(db))) return
-      const open = await unstartedTasks(db, { resources: [...places], args: [] })
+      const open = await unstartedTasks(db, places)
       const chosen = open.filter(() => randomInt(4) === 0).slice(0, 5)
       await ensureResources(db, places)
       const rewrites = chosen.map(({ task: id, attempts }) => ({

@@ -2,8 +2,78 @@
 import type { CommandSpec, OperandSpec } from '../command.ts'
 
 const oneHost: OperandSpec = { name: 'host', help: 'host, by name', kind: 'text', arg: 'host', names: 'host' }
+const hosts: OperandSpec = { ...oneHost, help: 'hosts, by name', many: true }
+
+const moving = [
+  { flags: '--auto-converge', help: 'slow guests down that write too fast', kind: 'flag', arg: 'autoConverge' },
+  {
+    flags: '--post-copy',
+    help: 'switch over after one pass: always ends, but a lost host then loses the VM',
+    kind: 'flag',
+    arg: 'postCopy'
+  },
+  { flags: '--unsafe', help: 'although libvirt does not know the storage as safe', kind: 'flag', arg: 'unsafe' }
+] as const
 
 export const hostMaintenance: readonly CommandSpec[] = [
+  {
+    verb: 'clear',
+    aliases: ['evacuate', 'drain'],
+    summary: 'Empty hosts for maintenance: close them, and move their VMs',
+    action: 'host.clear',
+    irreversible: ({ vms }) => vms === 'delete',
+    operands: [hosts],
+    options: [
+      {
+        flags: '--vms <what>',
+        help: 'what becomes of its VMs: migrate (default), shut-down, delete',
+        kind: 'text',
+        arg: 'vms',
+        choices: ['migrate', 'shut-down', 'delete']
+      },
+      {
+        flags: '--pools <what>',
+        help: 'what becomes of its pools: leave (default), stop, delete; their data stays',
+        kind: 'text',
+        arg: 'pools',
+        choices: ['leave', 'stop', 'delete']
+      },
+      {
+        flags: '--unmovable <what>',
+        help: 'what becomes of a running VM that cannot be moved: leave it running (default), shut-down',
+        kind: 'text',
+        arg: 'onFailure',
+        choices: ['leave', 'shut-down']
+      },
+      ...moving,
+      {
+        flags: '--copy-storage',
+        help: 'copy disks as well, where hosts share no store',
+        kind: 'flag',
+        arg: 'copyStorage'
+      },
+      { flags: '--tls', help: 'encrypt memory streams', kind: 'flag', arg: 'tls' },
+      {
+        flags: '--bandwidth <MiB/s>',
+        help: 'for each migration at most',
+        kind: 'count',
+        arg: 'bandwidthMiBps',
+        min: 1
+      },
+      { flags: '--vm-timeout <time>', help: 'for each VM at most, e.g. 10m', kind: 'seconds', arg: 'timeoutSeconds' },
+      { flags: '--force', help: 'switch guests off that do not shut down in time', kind: 'flag', arg: 'force' },
+      { flags: '--volumes', help: 'with --vms delete: their disks as well', kind: 'flag', arg: 'volumes' },
+      { flags: '--reason <text>', help: 'why, for whoever finds it closed', kind: 'text', arg: 'reason' }
+    ],
+    more: '--dry-run shows where each VM would go, or why it cannot. `host show` says when it is safe to reboot; `host restore` brings all back.'
+  },
+  {
+    verb: 'restore',
+    summary: 'Open cleared hosts, and bring back what came from there',
+    action: 'host.restore',
+    operands: [hosts],
+    options: [...moving]
+  },
   {
     verb: 'confirm-off',
     summary: 'State that a silent host is off, so that its VMs may be started elsewhere',
