@@ -123,6 +123,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       readVmXml: vmXmlReader(engine),
       metrics: {
         guardPollFound: () => engine.dispatcher.guardPollFound(),
+        forgotten: () => engine.dispatcher.forgotten(),
         running: () => engine.dispatcher.running(),
         hosts: () => hostCounts(engine)
       }

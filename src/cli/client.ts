@@ -3,6 +3,8 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { request as requestHttp, type IncomingMessage } from 'node:http'
 import { request as requestHttps } from 'node:https'
+import { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
 import { demoDirectory, serverNoteFile, stateDirectory, tokenFile, type ServerNote } from '../api/places.ts'
 import type { Problem } from '../api/problem.ts'
 import { CliError, type ExitName } from './failure.ts'
@@ -21,6 +23,10 @@ export interface Client {
     body?: unknown,
     options?: { query?: Query; idempotencyKey?: string; signal?: AbortSignal }
   ): Promise<T>
+  /** Sends bytes as they come; `bytes` is their number, where it is known. */
+  sendBytes<T>(path: string, source: Readable, options: { bytes?: number; signal?: AbortSignal }): Promise<T>
+  /** The bytes that are answered, as they come; undefined for a problem with this code. */
+  takeBytes(path: string, options: { unless: string; signal?: AbortSignal }): Promise<IncomingMessage | undefined>
   /** The lines of an event stream, until it ends. */
   stream(path: string, query: Query, onLine: (line: string) => void, signal: AbortSignal): Promise<void>
 }
@@ -102,8 +108,8 @@ export function createClient(server: Server): Client {
     method: string,
     path: string,
     query: Query,
-    body: string | undefined,
-    options: { idempotencyKey?: string; signal?: AbortSignal }
+    body: string | Readable | undefined,
+    options: { idempotencyKey?: string; signal?: AbortSignal; bytes?: number }
   ) =>
     new Promise<IncomingMessage>((resolve, reject) => {
       const url = new URL(`/api/v1${path}`, server.url)
@@ -115,9 +121,7 @@ export function createClient(server: Server): Client {
         headers: {
           authorization: `Bearer ${server.token}`,
           accept: 'application/json',
-          ...(body === undefined
-            ? {}
-            : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) }),
+          ...(body === undefined ? {} : headersOf(body, options.bytes)),
           ...(options.idempotencyKey === undefined ? {} : { 'idempotency-key': options.idempotencyKey })
         },
         timeout: IDLE_TIMEOUT_MS,
@@ -126,7 +130,9 @@ export function createClient(server: Server): Client {
       request.once('response', resolve)
       request.once('timeout', () => request.destroy(new Error(`no answer within ${IDLE_TIMEOUT_MS / 1000} s`)))
       request.once('error', (error) => reject(options.signal?.aborted ? error : unreachable(server.url, error)))
-      request.end(body)
+      if (!(body instanceof Readable)) request.end(body)
+      // An answer that comes before the end, a refusal, is heard all the same; what the source throws ends the request.
+      else pipeline(body, request).catch((error: Error) => reject(error))
     })
 
   async function json<T>(
@@ -136,7 +142,10 @@ export function createClient(server: Server): Client {
     body: unknown,
     options: { idempotencyKey?: string; signal?: AbortSignal }
   ): Promise<T> {
-    const response = await send(method, path, query, body === undefined ? undefined : JSON.stringify(body), options)
+    return valueOf<T>(await send(method, path, query, body === undefined ? undefined : JSON.stringify(body), options))
+  }
+
+  async function valueOf<T>(response: IncomingMessage): Promise<T> {
     const text = await textOf(response)
     let value: unknown
     try {
@@ -155,6 +164,17 @@ export function createClient(server: Server): Client {
     url: server.url,
     get: (path, query = {}, options = {}) => json('GET', path, query, undefined, options),
     post: (path, body, options = {}) => json('POST', path, options.query ?? {}, body, options),
+    async sendBytes<T>(path: string, source: Readable, options: { bytes?: number; signal?: AbortSignal }) {
+      const response = await send('POST', path, {}, source, options)
+      return valueOf<T>(response)
+    },
+    async takeBytes(path, { unless, ...options }) {
+      const response = await send('GET', path, {}, undefined, options)
+      if (response.statusCode === 200) return response
+      const problem = JSON.parse(await textOf(response)) as Partial<Problem>
+      if (problem.code === unless) return undefined
+      throw problemError(problem, response.statusCode ?? 500)
+    },
     async stream(path, query, onLine, signal) {
       const response = await send('GET', path, query, undefined, { signal })
       if (response.statusCode !== 200)
@@ -169,6 +189,11 @@ export function createClient(server: Server): Client {
     }
   }
 }
+
+const headersOf = (body: string | Readable, bytes: number | undefined): Record<string, string | number> =>
+  body instanceof Readable
+    ? { 'content-type': 'application/octet-stream', ...(bytes === undefined ? {} : { 'content-length': bytes }) }
+    : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) }
 
 async function textOf(response: IncomingMessage): Promise<string> {
   response.setEncoding('utf8')

@@ -7,12 +7,12 @@ export const nouns: Readonly<Record<string, NounEntry>> = {
   vm: {
     summary: 'virtual machines',
     verbs:
-      'list show create start stop reboot reset pause resume save set edit migrate rename delete snapshot disk nic cdrom',
+      'list show create start stop reboot reset pause resume save set edit adopt migrate rename delete snapshot disk nic cdrom',
     load: async () => (await import('./commands/vm.ts')).vm
   },
   host: {
     summary: 'hosts of virtual machines',
-    verbs: 'list show add check cordon uncordon clear restore confirm-off refresh remove',
+    verbs: 'list show add check cordon uncordon clear restore confirm-off doctor refresh remove',
     load: async () => (await import('./commands/host.ts')).host
   },
   store: {
@@ -29,6 +29,11 @@ export const nouns: Readonly<Record<string, NounEntry>> = {
     summary: 'volumes in stores',
     verbs: 'list create clone upload download resize delete',
     load: async () => (await import('./commands/storage.ts')).volume
+  },
+  image: {
+    summary: 'images that new VMs are made from',
+    verbs: 'list show add remove',
+    load: async () => (await import('./commands/image.ts')).image
   },
   task: {
     summary: 'tasks: what was asked for',
@@ -50,6 +55,7 @@ export const nouns: Readonly<Record<string, NounEntry>> = {
 /** Commands that are no NOUN VERB; bin/taskomatic.ts knows how to run them. */
 export const otherCommands = {
   server: 'run the server: API, dispatcher, watchers',
+  doctor: 'say what is wrong with the fleet',
   demo: 'run a server with simulated hosts, to try things out',
   simhost: 'run simulated hosts, for virsh or a server',
   db: 'prepare a PostgreSQL database: `db init`',

@@ -66,6 +66,7 @@ export async function createApi(parts: ApiParts): Promise<Api> {
   const submitter = wakingSubmitter(parts.submitter, wake)
   metricRoutes(app, {
     guardPollFound: () => 0,
+    forgotten: () => 0,
     running: () => 0,
     hosts: () => ({}),
     ...parts.metrics,

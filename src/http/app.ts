@@ -33,6 +33,8 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /** Answers without a token. */
     open?: boolean
+    /** Its body is bytes that flow: neither text to be looked at, nor to arrive within the time of a request. */
+    flows?: boolean
   }
 }
 
@@ -67,7 +69,8 @@ export async function createApp(options: AppOptions): Promise<Api> {
     loggerInstance: options.log,
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: limits.bodyBytes,
-    requestTimeout: limits.requestTimeoutMs,
+    // Held for each request (arriveInTime): a body that flows may take hours.
+    requestTimeout: 0,
     http: { headersTimeout: limits.headersTimeoutMs },
     forceCloseConnections: 'idle',
     genReqId: () => randomUUID(),
@@ -101,13 +104,14 @@ function guard(app: Api, options: AppOptions): void {
         next: 'use the command, or a program'
       })
     }
+    if (!request.routeOptions.config.flows) arriveInTime(request.raw, reply)
     if (request.routeOptions.config.open) return
     request.actor = options.authenticate(request.headers.authorization)
   })
   app.addHook('preValidation', async (request) => {
     refuseBadText(request.params)
     refuseBadText(request.query)
-    refuseBadText(request.body)
+    if (!request.routeOptions.config.flows) refuseBadText(request.body)
   })
   app.addHook('onResponse', async (request, reply) => {
     if (request.routeOptions.config.open) return
@@ -122,6 +126,20 @@ function guard(app: Api, options: AppOptions): void {
       'request'
     )
   })
+}
+
+/** A request that trickles in holds no connection for longer. */
+function arriveInTime(request: IncomingMessage, reply: FastifyReply): void {
+  if (request.complete) return
+  const timer = setTimeout(() => {
+    if (request.complete || reply.sent) return
+    const late = `the request took longer than ${limits.requestTimeoutMs / 1000} s to arrive`
+    reply.header('connection', 'close')
+    sendProblem(reply, new HttpError(408, 'too_slow', late, { next: 'send it again' }), reply.request.id)
+    request.destroy()
+  }, limits.requestTimeoutMs)
+  timer.unref()
+  request.once('close', () => clearTimeout(timer))
 }
 
 function handleErrors(app: Api): void {

@@ -151,7 +151,10 @@ function stagingPart(code: string, message: string): Part | undefined {
 
 const stagingStatus: Partial<Record<string, { status: number; next: string }>> = {
   too_large: { status: 413, next: 'bring it to the host another way, then `taskomatic pool refresh`' },
-  no_room: { status: 507, next: "make room on the server's disk, or wait until other uploads have reached their hosts" },
+  no_room: {
+    status: 507,
+    next: "make room on the server's disk, or wait until other uploads have reached their hosts"
+  },
   incomplete: { status: 400, next: 'send all of it again' },
   wrong_checksum: { status: 400, next: 'send it again, or look whether the file is whole' },
   bad_image: { status: 422, next: 'convert the image as the message says, e.g. `qemu-img convert -O qcow2 FROM TO`' }

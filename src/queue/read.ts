@@ -139,6 +139,20 @@ export async function openTasksOn(
   )
 }
 
+/** Whether an open task of this action has this value as that argument. */
+export async function openTaskWith(
+  db: Sql,
+  { action, key, value }: { action: string; key: string; value: string }
+): Promise<boolean> {
+  const rows = await db.query(
+    `select from queue.task t join queue.open_state o on o.task = t.id
+     where t.action = $1 and t.args ->> $2 = $3
+     limit 1`,
+    [action, key, value]
+  )
+  return rows.length > 0
+}
+
 export type LineEnd = {
   resource: string
   /** The last exclusive claim in the line, and who shares since: what a new task would wait for. */

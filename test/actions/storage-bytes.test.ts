@@ -6,7 +6,7 @@ import { volumeCreate } from '../../src/actions/volume-create.ts'
 import { volumeDownload } from '../../src/actions/volume-download.ts'
 import { volumeUpload } from '../../src/actions/volume-upload.ts'
 import type { Staged } from '../../src/staging/uploads.ts'
-import { errorIn, withStage, type Stage } from './stage.ts'
+import { errorIn, textOf, withStage, type Stage } from './stage.ts'
 
 const files = (stage: Stage) => [...(stage.fleet.stores.get('nfs')?.files.keys() ?? [])].toSorted()
 const content = (stage: Stage, path: string) => stage.fleet.stores.get('nfs')?.files.get(path)?.content
@@ -92,7 +92,7 @@ test('a volume of a VM is replaced while it is off, and neither replaced nor rea
     await stage.done(volumeUpload, await sent(stage, bytes, { replace: true }))
     const before = content(stage, '/a.img')
     // Behind our back: the inventory still says that it is off.
-    await stage.hosts.host('h2').startVm(String(uuid), { freshBoot: true, paused: false })
+    await stage.hosts.host('h2').startVm(textOf(uuid), { freshBoot: true, paused: false })
     const error = { code: 'volume_in_use', message: expect.stringContaining('"web1" on h2 (running)') }
     expect(errorIn(await stage.run(volumeUpload, await sent(stage, bytes, { replace: true })))).toMatchObject(error)
     const down = { volume: 'nfs1/a.img', download: randomUUID() }

@@ -7,7 +7,7 @@ import { vmStart } from '../../src/actions/vm-start.ts'
 import { volumeClone } from '../../src/actions/volume-clone.ts'
 import { volumeCreate } from '../../src/actions/volume-create.ts'
 import { Fleet, running, uuidOf } from './fleet.ts'
-import { errorIn, withStage, type Stage } from './stage.ts'
+import { errorIn, textOf, withStage, type Stage } from './stage.ts'
 
 const mebibyte = 1024 ** 2
 const files = (stage: Stage) => [...(stage.fleet.stores.get('nfs')?.files.keys() ?? [])].toSorted()
@@ -84,7 +84,7 @@ test("a running VM's disk is not copied, however it came to run", () =>
   withStage({}, async (stage) => {
     const disks = [{ store: 'nfs1', sizeMiB: 1, name: 'a.qcow2' }]
     const { uuid } = await stage.done(vmCreate, { name: 'web1', memoryMiB: 64, host: 'h2', disks })
-    await stage.hosts.host('h2').startVm(String(uuid), { freshBoot: true, paused: false })
+    await stage.hosts.host('h2').startVm(textOf(uuid), { freshBoot: true, paused: false })
     expect(errorIn(await stage.run(volumeClone, asked))).toMatchObject({
       code: 'volume_in_use',
       step: 'look at the volume',

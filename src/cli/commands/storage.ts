@@ -4,6 +4,7 @@ import type { Given, NounSpec, OperandSpec, OptionSpec } from '../command.ts'
 import { usage } from '../failure.ts'
 import { bytesText, type View } from '../render.ts'
 import { printFrom, textOption } from './reading.ts'
+import { downloadCommand, uploadCommand } from './volume-bytes.ts'
 
 const storeView: View<StoreView> = {
   plural: 'stores',
@@ -259,6 +260,8 @@ export const volume: NounSpec = {
       finish: (args, { operands }) => ({ ...args, ...placeOf(operands['copy']?.[0] ?? '') }),
       more: 'Example: taskomatic volume clone nfs1/debian.qcow2 nfs1/web1.qcow2'
     },
+    uploadCommand,
+    downloadCommand,
     {
       verb: 'resize',
       summary: 'Make volumes larger',
