@@ -15,9 +15,7 @@ import {
   type End
 } from '../queue/dispatch.ts'
 import { resource } from '../model/resource.ts'
-import { guardPoll } from '../queue/guard.ts'
 import { channels } from '../queue/notify.ts'
-import { overdueTasks } from '../queue/overdue.ts'
 import { stopFailing } from '../queue/undo.ts'
 import { cancelRequests } from '../queue/requests.ts'
 import { anyRoom, roomKey } from './choose-host.ts'
@@ -26,6 +24,7 @@ import { executeTask, type Execution } from './execute.ts'
 import { LookAgain } from './look-again.ts'
 import { wakeParkedInVain, type ParkingParts } from './parking.ts'
 import { faultOf } from './fault.ts'
+import { Guard, lookForReadyMs } from './guard.ts'
 
 export type DispatcherOptions = ContextParts &
   ParkingParts & {
@@ -52,6 +51,8 @@ export interface Dispatcher {
   hostOff(host: string): Promise<void>
   /** Tasks that only the guard poll found; 0 on a healthy run. */
   guardPollFound(): number
+  /** Tasks in progress that nobody had taken over two leases after their dispatcher's, at the last guard poll; 0 on a healthy run. */
+  forgotten(): number
   running(): number
   /** Why this process may not write to hosts now, if so: its lease is too old. HostConnections asks before every writing call. */
   whyFenced(): string | undefined
@@ -67,9 +68,6 @@ export async function startDispatcher(options: DispatcherOptions): Promise<Dispa
 
 /** How often what nobody can tell is looked for again; beside that, whenever a host comes up. */
 const lookAgainMs = 15_000
-
-/** How often what is ready is looked for beside all events. */
-const lookForReadyMs = 1000
 
 type Slot = { task: ClaimedTask; abort: AbortController; done: Promise<void> }
 
@@ -88,10 +86,9 @@ class RunningDispatcher implements Dispatcher {
   readonly #begun = new WeakMap<End, number>()
   /** Of a part of a complex task, and bad: its plan may have to stop. */
   readonly #badParts = new WeakSet<End>()
-  #suspects: ReadonlySet<number> = new Set()
   #pumping: Promise<void> | undefined
   #due: NodeJS.Timeout | undefined
-  #found = 0
+  readonly #guard: Guard
   #stopping: Promise<void> | undefined
   #listening: { stop(): Promise<void> } | undefined
   #execution: Execution | undefined
@@ -100,6 +97,14 @@ class RunningDispatcher implements Dispatcher {
     this.#options = options
     this.#workers = options.workers ?? 256
     this.#leaseMs = options.leaseMs ?? 10_000
+    this.#guard = new Guard({
+      database: options.database,
+      log: options.log,
+      leaseMs: this.#leaseMs,
+      isIdle: () => !this.#stopping && !this.#pumping && this.#slots.size < this.#workers,
+      isListening: () => this.#listening !== undefined,
+      wake: () => this.wake()
+    })
     const looking = () => (this.#stopping ? undefined : this.#execution)
     this.#lookAgain = new LookAgain(looking, options.log, (end) => this.#record(end))
   }
@@ -113,7 +118,7 @@ class RunningDispatcher implements Dispatcher {
     this.#every(lookAgainMs, () => this.#lookAgain.round())
     this.#every(lookForReadyMs, () => this.#lookForReady())
     const guardPollMs = this.#options.guardPollMs ?? 5000
-    if (guardPollMs > 0) this.#every(guardPollMs, () => this.#guard())
+    if (guardPollMs > 0) this.#every(guardPollMs, () => this.#poll())
     log.info({ dispatcher: this.#id, workers: this.#workers, leaseMs: this.#leaseMs }, 'dispatcher started')
     this.wake()
   }
@@ -137,7 +142,11 @@ class RunningDispatcher implements Dispatcher {
   }
 
   guardPollFound(): number {
-    return this.#found
+    return this.#guard.found
+  }
+
+  forgotten(): number {
+    return this.#guard.forgotten
   }
 
   running(): number {
@@ -177,7 +186,7 @@ class RunningDispatcher implements Dispatcher {
 
   /** Records ends and takes tasks until there is neither an end to record nor anything to take. */
   async #pump(): Promise<void> {
-    this.#suspects = new Set()
+    this.#guard.clearSuspects()
     while (this.#woken || this.#ends.length > 0) {
       this.#woken = false
       const ends = this.#ends
@@ -281,42 +290,14 @@ class RunningDispatcher implements Dispatcher {
     }
   }
 
-  /**
-   * What is ready beside a free slot, and still so a second later with nothing having woken us, was missed by every event: taken, and
-   * told loudly. Without notifications this is how other processes' submissions are found at all.
-   */
-  async #lookForReady(): Promise<void> {
-    const suspected = this.#suspects
-    this.#suspects = new Set()
-    if (this.#stopping || this.#pumping || this.#slots.size >= this.#workers) return
-    const overdue = await overdueTasks(this.#options.database, lookForReadyMs)
-    if (this.#pumping) return
-    if (this.#listening) {
-      this.#suspects = new Set(overdue)
-      const missed = overdue.filter((task) => suspected.has(task))
-      if (missed.length === 0) return
-      this.#found += missed.length
-      this.#options.log.error(
-        { tasks: missed },
-        'guard poll: tasks were ready beside a free slot, and no event had told'
-      )
-    } else {
-      await this.#cancelAsked()
-      if (overdue.length === 0) return
-    }
-    this.wake()
+  async #poll(): Promise<void> {
+    await this.#guard.poll()
+    await this.#cancelAsked()
   }
 
-  async #guard(): Promise<void> {
-    const { found } = await guardPoll(this.#options.database)
-    // Whoever recorded a part's end may have died before it stopped the others.
-    await stopFailing(this.#options.database)
-    for (const find of found) {
-      this.#found += 1
-      this.#options.log.error({ find }, 'guard poll: a runnable task was missed by every event')
-    }
-    await this.#cancelAsked()
-    if (found.length > 0) this.wake()
+  async #lookForReady(): Promise<void> {
+    if (!this.#listening) await this.#cancelAsked()
+    await this.#guard.lookForReady()
   }
 
   #every(ms: number, work: () => Promise<void>): void {

@@ -6,6 +6,8 @@ import type { Api } from './app.ts'
 export type MetricSources = {
   /** Tasks that only the guard poll found: 0 on a healthy server. */
   guardPollFound(): number
+  /** Tasks in progress that nobody looks after: 0 on a healthy server. */
+  forgotten(): number
   running(): number
   /** State → tasks that have not ended. */
   openTasks(): Promise<Record<string, number>>
@@ -25,6 +27,13 @@ export function metricRoutes(app: Api, sources: MetricSources): void {
     }
   })
   found.inc(0)
+  gauge(
+    registry,
+    'taskomatic_tasks_forgotten',
+    'Tasks in progress whose dispatcher is gone and that nobody took over; anything but 0 is a fault',
+    [],
+    (set) => set({}, sources.forgotten())
+  )
   gauge(registry, 'taskomatic_dispatcher_running', 'Worker slots in use', [], (set) => set({}, sources.running()))
   gauge(registry, 'taskomatic_tasks', 'Tasks that have not ended, by state', ['state'], async (set) => {
     for (const [state, count] of Object.entries(await sources.openTasks())) set({ state }, count)
