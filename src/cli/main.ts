@@ -33,6 +33,7 @@ async function run(words: readonly string[], options: MainOptions): Promise<Exit
   }
   if (first === 'help') return run([...rest, '--help'], options)
   if (first === 'complete') return (await import('./complete.ts')).complete(rest, options)
+  if (first === 'doctor') return run(['host', 'doctor', ...rest], options)
   const noun = Object.hasOwn(nouns, first) ? nouns[first] : undefined
   if (!noun)
     throw usage(

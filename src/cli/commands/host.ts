@@ -3,6 +3,7 @@ import type { HostView } from '../../api/fleet.ts'
 import type { NounSpec, OperandSpec } from '../command.ts'
 import { mibText, printOne, sheet, type View } from '../render.ts'
 import { hostMaintenance } from './host-maintenance.ts'
+import { doctor } from './doctor.ts'
 import { part, printFrom } from './reading.ts'
 
 const hosts: OperandSpec = {
@@ -146,6 +147,7 @@ export const host: NounSpec = {
     },
     ...hostMaintenance,
     { verb: 'uncordon', summary: 'Open hosts again', action: 'host.uncordon', operands: [hosts] },
+    doctor,
     { verb: 'refresh', summary: 'List everything on hosts anew', action: 'host.refresh', operands: [hosts] },
     {
       verb: 'remove',

@@ -14,3 +14,15 @@ export async function printFrom<T>(cli: Cli, path: string, query: Query, view: V
 export const part = (name: string): string => encodeURIComponent(name)
 
 export const textOption = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined)
+
+/** All pages of a list. */
+export async function everything<T>(cli: Cli, path: string, query: Query = {}): Promise<T[]> {
+  const rows: T[] = []
+  let cursor: string | undefined
+  do {
+    const page: { items: T[]; next: string | null } = await cli.client().get(path, { ...query, limit: 500, cursor })
+    rows.push(...page.items)
+    cursor = page.next ?? undefined
+  } while (cursor !== undefined)
+  return rows
+}

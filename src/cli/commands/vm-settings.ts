@@ -2,6 +2,7 @@
 import type { CommandSpec, Kind, OperandSpec } from '../command.ts'
 import { usage } from '../failure.ts'
 import { valueOf } from '../values.ts'
+import { vmAdopt } from './vm-adopt.ts'
 import { vmEdit } from './vm-edit.ts'
 
 const vms: OperandSpec = {
@@ -82,6 +83,7 @@ export const vmSettingsCommands: readonly CommandSpec[] = [
       'Example: taskomatic vm set web1 vcpus=4 memory=8GiB --next-boot'
   },
   vmEdit,
+  vmAdopt,
   {
     verb: 'rename',
     aliases: ['domrename'],
