@@ -6,7 +6,7 @@ import { DomainMigrateFlags, MigrateParam, TypedParamType } from '../libvirt/con
 import type { TypedParam } from '../libvirt/wire.gen.ts'
 import type { DedicatedCalls, HostCalls } from './calls.ts'
 import type { MigrateOptions } from './host.ts'
-import { migrateFlags, switchToPostCopy } from './migration.ts'
+import { bandwidthParams, migrateFlags, switchToPostCopy } from './migration.ts'
 
 export type ManagedOptions = Omit<MigrateOptions, 'peerUri'>
 
@@ -125,16 +125,11 @@ class End implements MigrationEnd {
   #params({ xml, uri, name }: { xml?: string; uri?: string | null; name?: string }): TypedParam[] {
     const text = (field: string, value: string | null | undefined): TypedParam[] =>
       value == null ? [] : [{ field, value: { type: TypedParamType.STRING, value } }]
-    const { bandwidthMiBps } = this.#options
-    const bandwidth: TypedParam[] =
-      bandwidthMiBps === null
-        ? []
-        : [{ field: MigrateParam.BANDWIDTH, value: { type: TypedParamType.ULLONG, value: BigInt(bandwidthMiBps) } }]
     return [
       ...text(MigrateParam.DEST_XML, xml),
       ...text(MigrateParam.URI, uri),
       ...text(MigrateParam.DEST_NAME, name),
-      ...bandwidth
+      ...bandwidthParams(this.#options)
     ]
   }
 }

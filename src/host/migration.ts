@@ -29,6 +29,13 @@ export function migrateFlags(options: MigrateOptions): number {
   return flags
 }
 
+/** A limit holds for what is sent after a switch-over as well: libvirt has another for that, by default none. */
+export function bandwidthParams({ bandwidthMiBps, postCopy }: Omit<MigrateOptions, 'peerUri'>): TypedParam[] {
+  if (bandwidthMiBps === null) return []
+  const fields = [MigrateParam.BANDWIDTH, ...(postCopy ? [MigrateParam.BANDWIDTH_POSTCOPY] : [])]
+  return fields.map((field) => ({ field, value: { type: TypedParamType.ULLONG, value: BigInt(bandwidthMiBps) } }))
+}
+
 export const migrateVm = (calls: HostCalls, dom: Domain, options: MigrateOptions): Promise<void> =>
   perform(calls, dom, options, migrateFlags(options))
 
@@ -40,10 +47,7 @@ async function perform(calls: HostCalls, dom: Domain, options: MigrateOptions, f
   const params: TypedParam[] = []
   if (options.migrationUri !== null)
     params.push({ field: MigrateParam.URI, value: { type: TypedParamType.STRING, value: options.migrationUri } })
-  if (options.bandwidthMiBps !== null) {
-    const value = { type: TypedParamType.ULLONG, value: BigInt(options.bandwidthMiBps) }
-    params.push({ field: MigrateParam.BANDWIDTH, value })
-  }
+  params.push(...bandwidthParams(options))
   const resumes = (flags & DomainMigrateFlags.POSTCOPY_RESUME) !== 0
   const stop = options.postCopy && !resumes ? switchToPostCopy(calls, dom) : () => {}
   try {
