@@ -15,6 +15,8 @@ export type NewVolume = {
   /** Null: as large as what it is copied from. */
   capacityBytes: number | null
   from: { pool: string; name: string } | null
+  /** Lies over `from` instead of being a copy of it; what lies below must not change any more. */
+  linked?: boolean
 }
 
 export class VolumeTaken extends Error {
@@ -55,7 +57,8 @@ export async function makeVolume(ctx: ActionContext, host: Host, wanted: NewVolu
     if (await host.volume(pool, name)) throw new VolumeTaken(pool, name, host.name)
     await host.createVolume(pool, { name: marker, format: 'raw', capacityBytes: markerBytes })
   }
-  if (wanted.from) await host.copyVolume(pool, { name, format, capacityBytes: wanted.capacityBytes }, wanted.from)
+  if (wanted.from && wanted.linked) await makeOverlay(host, wanted, wanted.from)
+  else if (wanted.from) await host.copyVolume(pool, { name, format, capacityBytes: wanted.capacityBytes }, wanted.from)
   else await host.createVolume(pool, { name, format, capacityBytes: wanted.capacityBytes ?? markerBytes })
   const made = await host.volume(pool, name)
   if (!made)
@@ -65,6 +68,22 @@ export async function makeVolume(ctx: ActionContext, host: Host, wanted: NewVolu
       `volume ${quote(name)} was made in pool ${quote(pool)} on ${host.name} and is not there`
     )
   return made
+}
+
+async function makeOverlay(host: Host, wanted: NewVolume, from: { pool: string; name: string }): Promise<void> {
+  const below = await host.volume(from.pool, from.name)
+  if (!below)
+    throw new HostError(
+      'bad_input',
+      host.name,
+      `volume ${quote(from.name)} is not in pool ${quote(from.pool)} on ${host.name}`
+    )
+  await host.createVolume(wanted.pool, {
+    name: wanted.name,
+    format: 'qcow2',
+    capacityBytes: wanted.capacityBytes ?? below.capacityBytes,
+    backing: { path: below.path, format: below.format === 'qcow2' ? 'qcow2' : 'raw' }
+  })
 }
 
 /** Says of a volume that is there that this task makes it anew, or deletes it: what is in it cannot be trusted from now on. */

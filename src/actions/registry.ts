@@ -3,12 +3,10 @@ import type { Action } from './action.ts'
 import { hostAdd } from './host-add.ts'
 import { hostCheck } from './host-check.ts'
 import { hostClear } from './host-clear.ts'
-import { hostClear } from './host-clear.ts'
 import { hostConfirmOff } from './host-confirm-off.ts'
 import { hostCordon } from './host-cordon.ts'
 import { hostRefresh } from './host-refresh.ts'
 import { hostRemove } from './host-remove.ts'
-import { hostRestore } from './host-restore.ts'
 import { hostRestore } from './host-restore.ts'
 import { hostUncordon } from './host-uncordon.ts'
 import { imageAdd } from './image-add.ts'
@@ -55,12 +53,10 @@ const all: readonly Action[] = [
   hostAdd,
   hostCheck,
   hostClear,
-  hostClear,
   hostConfirmOff,
   hostCordon,
   hostRefresh,
   hostRemove,
-  hostRestore,
   hostRestore,
   hostUncordon,
   imageAdd,

@@ -3,8 +3,8 @@ import { Type, type Static } from 'typebox'
 import { cloudInitArgs } from './cloud-init.ts'
 import { HostRef, newName, StoreRef, VolumeRef } from './refs.ts'
 
-const maxMemoryMiB = 16_777_216 // 16 TiB
-const maxVcpus = 1024
+export const maxMemoryMiB = 16_777_216 // 16 TiB
+export const maxVcpus = 1024
 const maxVolumeMiB = 1_073_741_824 // 1 PiB
 const maxDisks = 24
 const maxNics = 16
@@ -30,6 +30,12 @@ export const diskFields = {
     ...VolumeRef,
     description: 'Volume to copy, STORE/NAME; it must not be in use by a running VM'
   }),
+  linked: Type.Optional(
+    Type.Boolean({
+      description: 'Lay it over `from` instead of copying that, which then cannot change any more; default false',
+      default: false
+    })
+  ),
   volume: Type.Optional({ ...VolumeRef, description: 'Existing volume to use as it is, STORE/NAME' }),
   cdrom: Type.Optional(
     Type.Boolean({ description: 'The existing volume goes into a drive, read-only; default false', default: false })
@@ -91,6 +97,7 @@ export const vmCreateArgs = Type.Object(
     graphics: Type.Optional(
       Type.Union([Type.Literal('none'), Type.Literal('vnc')], { description: 'Display; default none' })
     ),
+    image: Type.Optional(newName('image', 'Image that the first disk is made from; it says what else is left open')),
     cloudInit: Type.Optional(cloudInitArgs),
     host: Type.Optional({ ...HostRef, description: 'Host to make it on; default: placed when the task runs' }),
     xml: Type.Optional(

@@ -1,9 +1,11 @@
 // Is a new VM possible? Names, stores, volumes and networks as they will be when the task's turn comes.
 import type { FleetState } from '../inventory/fleet-state.ts'
 import { memoryText } from '../model/memory-text.ts'
+import type { VmFacts } from '../inventory/facts.ts'
 import { quote } from '../model/name.ts'
 import { impossible, possible, type Verdict } from './action.ts'
 import { cloudInitProblem } from './cloud-init.ts'
+import { refuseChangeOfImage, refuseImage } from './image-use.ts'
 import { refuseHost } from './host-refusal.ts'
 import type { VmCreateArgs } from './vm-create-args.ts'
 import { readGivenXml } from './vm-create-xml.ts'
@@ -13,6 +15,7 @@ import { refuseStore, volumeUsers } from './volume-place.ts'
 
 export function checkCreate(args: VmCreateArgs, state: FleetState): Verdict {
   return (
+    refuseImage(args, state) ??
     refuseShape(args) ??
     refuseIdentity(args, state) ??
     (args.host === undefined ? undefined : refuseHost(state, args.host)) ??
@@ -25,7 +28,7 @@ export function checkCreate(args: VmCreateArgs, state: FleetState): Verdict {
   )
 }
 
-const builtFields = ['memoryMiB', 'vcpus', 'disks', 'nics', 'firmware', 'graphics', 'cloudInit'] as const
+const builtFields = ['image', 'memoryMiB', 'vcpus', 'disks', 'nics', 'firmware', 'graphics', 'cloudInit'] as const
 
 function refuseShape(args: VmCreateArgs): Verdict | undefined {
   if (args.xml === undefined) {
@@ -134,6 +137,8 @@ export function refuseExisting(disk: PlannedDisk, vm: string | undefined, state:
       `\`taskomatic pool refresh\`, then see \`taskomatic volume list --store ${disk.store}\``
     )
   }
+  const image = disk.readOnly ? undefined : refuseChangeOfImage(state, disk.store, disk.volume)
+  if (image) return image
   const [user] = disk.readOnly ? [] : volumeUsers(state, disk.store, disk.volume, vm)
   if (user === undefined) return undefined
   return impossible(
@@ -169,6 +174,13 @@ export function refuseNew(disk: PlannedDisk, state: FleetState): Verdict | undef
       'leave the size out, or give a larger one'
     )
   }
+  const writer = disk.linked ? writerOf(disk.from, source.usedBy, state) : undefined
+  if (writer)
+    return impossible(
+      'volume_in_use',
+      `${quote(writer.name)} writes to "${from}": what lies over it would be destroyed`,
+      'copy it instead, or lie over an image'
+    )
   const running = source.usedBy
     .map((uuid) => state.vm(uuid))
     .find((vm) => vm !== undefined && vm.activeOn !== null && writes(vm.disks, disk.from))
@@ -179,6 +191,9 @@ export function refuseNew(disk: PlannedDisk, state: FleetState): Verdict | undef
     'stop that VM first'
   )
 }
+
+const writerOf = (volume: PlannedDisk['from'], users: readonly string[], state: FleetState): VmFacts | undefined =>
+  users.map((uuid) => state.vm(uuid)).find((vm) => vm !== undefined && writes(vm.disks, volume))
 
 const writes = (
   disks: readonly { store: string | null; volume: string | null; readOnly: boolean }[],

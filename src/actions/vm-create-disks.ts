@@ -11,6 +11,8 @@ export type PlannedDisk = {
   store: string
   volume: string
   from: { store: string; volume: string } | null
+  /** Lies over `from` instead of being a copy of it. */
+  linked: boolean
   format: string
   /** Null: as large as what it is copied from, or as it is. */
   capacityBytes: number | null
@@ -41,6 +43,7 @@ function seedDisk({ cloudInit, uuid }: VmCreateArgs, disks: readonly PlannedDisk
     store,
     volume: seedName(uuid),
     from: null,
+    linked: false,
     format: 'raw',
     capacityBytes: null,
     device: 'cdrom',
@@ -62,6 +65,7 @@ function newDisk(vm: string, disk: DiskArgs, made: number): PlannedDisk {
     store: disk.store ?? '',
     volume: disk.name ?? `${vm}${made === 0 ? '' : `-${made}`}.${format}`,
     from: disk.from === undefined ? null : splitVolume(disk.from),
+    linked: disk.linked ?? false,
     format,
     capacityBytes: disk.sizeMiB === undefined ? null : disk.sizeMiB * mebibyte,
     device: 'disk',
@@ -76,6 +80,7 @@ function existingDisk(disk: DiskArgs, volume: string): PlannedDisk {
     origin: 'existing',
     ...splitVolume(volume),
     from: null,
+    linked: false,
     format: disk.format ?? (cdrom ? 'raw' : 'qcow2'),
     capacityBytes: null,
     device: cdrom ? 'cdrom' : 'disk',
@@ -95,6 +100,10 @@ export function diskProblem(disk: DiskArgs): { message: string; next: string } |
       }
     )
   }
+  if (disk.linked && disk.from === undefined)
+    return { message: 'a linked disk lies over another volume', next: 'say over which: `from=STORE/VOLUME`' }
+  if (disk.linked && disk.format === 'raw')
+    return { message: 'a raw volume cannot lie over another', next: 'leave the format out, or copy instead' }
   if (disk.cdrom) return { message: 'a drive needs a "volume" that exists', next: 'give the volume, STORE/NAME' }
   if (disk.store === undefined) return { message: 'a new disk needs a "store"', next: 'see `taskomatic store list`' }
   if (disk.from === undefined && disk.sizeMiB === undefined) {

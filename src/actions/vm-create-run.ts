@@ -93,7 +93,8 @@ async function makeDisks(
         name: disk.volume,
         format: disk.format,
         capacityBytes: seed?.length ?? disk.capacityBytes,
-        from
+        from,
+        linked: disk.linked
       })
       if (seed) await host.uploadVolume(pool, disk.volume, oneChunk(seed), { size: seed.length, signal: ctx.signal })
       paths.push(volume.path)

@@ -10,6 +10,7 @@ import { attempt } from './attempt.ts'
 import { withoutPassword } from './cloud-init.ts'
 import { plannedDisks, plannedStores, plannedTarget, type PlannedDisk } from './vm-create-disks.ts'
 import { checkCreate } from './vm-create-check.ts'
+import { fillInImage } from './image-use.ts'
 import { macsOf } from './vm-nic-mac.ts'
 import { createVm, probeCreated } from './vm-create-run.ts'
 import { readGivenXml } from './vm-create-xml.ts'
@@ -30,14 +31,18 @@ export const vmCreate = action({
       ...(args.nics ? { nics: args.nics.map((nic) => ({ ...nic, mac: nic.mac ?? left.shift() ?? '' })) } : {})
     }
   },
+  fillIn: fillInImage,
   title: ({ name }) => `Create ${name}`,
   claims: (args, state) => [
     exclusive(resource.vm(uuidOf(args))),
     exclusive(resource.vmName(args.name)),
+    // A host that is named is kept from the start: nobody removes it before, and who clears it finds the task.
+    ...(args.host === undefined ? [] : [shared(resource.host(args.host))]),
     ...hostClaim(state),
     ...plannedStores(args).map((store) => shared(resource.store(store))),
     ...plannedDisks(args).flatMap((disk) => diskClaims(disk)),
     ...networkClaims(args, state),
+    ...(args.image === undefined ? [] : [shared(resource.image(args.image))]),
     ...macsOf(args).map((mac) => exclusive(resource.mac(mac)))
   ],
   check: checkCreate,
@@ -136,6 +141,7 @@ function createEffects(args: VmCreateArgs, state: FleetState): Effect[] {
     { subject: resource.vm(uuid), facts },
     { subject: resource.vmName(args.name), facts: { [uuid]: home } },
     ...disks.map((disk) => volumeEffect(disk, uuid, state, home)),
+    ...disks.flatMap((disk) => belowEffects(disk, uuid, state)),
     ...macsOf(args).map((mac) => ({ subject: resource.mac(mac), facts: { [uuid]: args.name } }))
   ]
 }
@@ -143,6 +149,17 @@ function createEffects(args: VmCreateArgs, state: FleetState): Effect[] {
 const pathOf = (disk: PlannedDisk, state: FleetState, host: string): string | null => {
   const target = state.store(disk.store)?.pools[host]?.target
   return target ? `${target}/${disk.volume}` : null
+}
+
+const backingOf = (disk: PlannedDisk, state: FleetState): string | null =>
+  disk.linked && disk.from ? (state.volume(disk.from.store, disk.from.volume)?.path ?? null) : null
+
+/** A VM uses what its disk lies over: that can be neither deleted nor resized any more. */
+export function belowEffects(disk: PlannedDisk, uuid: string, state: FleetState): Effect[] {
+  if (!disk.linked || !disk.from) return []
+  const { store, volume } = disk.from
+  const usedBy = state.volume(store, volume)?.usedBy ?? []
+  return [{ subject: resource.volume(store, volume), facts: { usedBy: [...new Set([...usedBy, uuid])] } }]
 }
 
 function volumeEffect(disk: PlannedDisk, uuid: string, state: FleetState, home: string): Effect {
@@ -160,7 +177,7 @@ function volumeEffect(disk: PlannedDisk, uuid: string, state: FleetState, home: 
       format: disk.format,
       capacityBytes: disk.capacityBytes ?? 0,
       allocationBytes: 0,
-      backing: null,
+      backing: backingOf(disk, state),
       usedBy: [uuid]
     }
   }

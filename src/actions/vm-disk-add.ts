@@ -22,6 +22,7 @@ import {
 import { attempt, type Step } from './attempt.ts'
 import { ownError } from './error.ts'
 import { dropMarker, isMarked, makeVolume, unmakeVolume, VolumeTaken } from './new-volume.ts'
+import { belowEffects } from './vm-create.ts'
 import { refuseExisting, refuseNew } from './vm-create-check.ts'
 import { diskProblem } from './vm-create-disks.ts'
 import {
@@ -36,7 +37,7 @@ import {
 import { addedDisk, diskAddArgs, fillInDisk, type AddedDisk, type DiskAddArgs } from './vm-disk-args.ts'
 import { bindToVm, exclusive, shared, vmClaims, vmTitle } from './vm-place.ts'
 import { named } from './vm-refusal.ts'
-import { findVolume, poolFor, refuseStore, tellPools } from './volume-place.ts'
+import { findVolume, poolFor, refuseStore, storeWork, tellPools } from './volume-place.ts'
 
 const appearsMs = 30_000
 
@@ -46,7 +47,7 @@ export const vmDiskAdd = action({
   args: diskAddArgs,
   fillIn: fillInDisk,
   title: ({ vm, target }, state) => `${vmTitle('Add disk', vm, state)}:${target ?? ''}`,
-  claims: (args, state) => [...vmClaims(args.vm, state), ...diskClaims(addedDisk(args))],
+  claims: (args, state) => [...vmClaims(args.vm, state), ...diskClaims(addedDisk(args), state)],
   check: (args, state) => check(args, state),
   effect: (args, state) => effects(args, state),
   bindTo: ({ vm }, state) => bindToVm(vm, state),
@@ -58,10 +59,10 @@ export const vmDiskAdd = action({
   })
 })
 
-const diskClaims = (disk: AddedDisk | undefined) =>
+const diskClaims = (disk: AddedDisk | undefined, state: FleetState) =>
   disk
     ? [
-        shared(resource.store(disk.store)),
+        disk.origin === 'existing' ? shared(resource.store(disk.store)) : storeWork(state, disk.store),
         (disk.readOnly || disk.shareable ? shared : exclusive)(resource.volume(disk.store, disk.volume)),
         ...(disk.from
           ? [shared(resource.store(disk.from.store)), shared(resource.volume(disk.from.store, disk.from.volume))]
@@ -152,11 +153,12 @@ function effects(args: DiskAddArgs, state: FleetState): Effect[] {
     capacityBytes:
       disk.capacityBytes ?? state.volume(disk.from?.store ?? '', disk.from?.volume ?? '')?.capacityBytes ?? 0,
     allocationBytes: 0,
-    backing: null
+    backing: disk.linked && disk.from ? (state.volume(disk.from.store, disk.from.volume)?.path ?? null) : null
   }
   return [
     { subject: resource.vm(vm.uuid), facts: { disks: [...others, added] } },
-    { subject, facts: disk.origin === 'existing' ? { usedBy } : { ...made, usedBy } }
+    { subject, facts: disk.origin === 'existing' ? { usedBy } : { ...made, usedBy } },
+    ...belowEffects(disk, vm.uuid, state)
   ]
 }
 
@@ -212,7 +214,7 @@ async function provide(
   step(`${disk.origin === 'copy' ? 'copy' : 'create'} volume ${id}`)
   const from = disk.from && { pool: poolFor(ctx, disk.from.store, host.name), name: disk.from.volume }
   const { format, capacityBytes } = disk
-  return makeVolume(ctx, host, { pool, name: disk.volume, format, capacityBytes, from })
+  return makeVolume(ctx, host, { pool, name: disk.volume, format, capacityBytes, from, linked: disk.linked })
 }
 
 const specOf = ({ format, bus, readOnly, shareable, target }: AddedDisk, { path }: ObservedVolume): NewDisk => ({

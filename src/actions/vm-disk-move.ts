@@ -10,13 +10,14 @@ import { isActive } from '../model/vm.ts'
 import type { Effect } from '../queue/task.ts'
 import { action, impossible, possible, type Verdict } from './action.ts'
 import { attempt } from './attempt.ts'
+import { refuseChangeOfImage } from './image-use.ts'
 import { newName, splitVolume, StoreRef, VmRef, VolumeRef } from './refs.ts'
 import { changeableVm, diskNamed, refuseUnknownDisk, volumeName, volumeOf } from './vm-devices.ts'
 import { DiskRef } from './vm-disk-args.ts'
 import { moveDisk, probeMoved } from './vm-disk-move-run.ts'
-import { bindToVm, exclusive, shared, vmClaims, vmTitle } from './vm-place.ts'
+import { bindToVm, exclusive, vmClaims, vmTitle } from './vm-place.ts'
 import { named } from './vm-refusal.ts'
-import { refuseStore, volumeUsers } from './volume-place.ts'
+import { refuseStore, storeWork, volumeUsers } from './volume-place.ts'
 import { readHostsOf } from './volume-use.ts'
 
 const args = Type.Object(
@@ -65,9 +66,9 @@ export const vmDiskMove = action({
     for (const store of [given.store, ...(source ? [source.store] : [])]) readHostsOf(state, store)
     return [
       ...vmClaims(given.vm, state),
-      shared(resource.store(given.store)),
+      storeWork(state, given.store),
       ...(given.name === undefined ? [] : [exclusive(resource.volume(given.store, given.name))]),
-      ...(source ? [shared(resource.store(source.store)), exclusive(resource.volume(source.store, source.volume))] : [])
+      ...(source ? [storeWork(state, source.store), exclusive(resource.volume(source.store, source.volume))] : [])
     ]
   },
   check: (given, state) => check(given, state),
@@ -166,6 +167,8 @@ function refuseVolumes(given: DiskMoveArgs, vm: VmFacts, disk: PlacedDisk, state
       `there is no volume ${quote(volumeName(source))}`,
       '`taskomatic pool refresh`'
     )
+  const image = given.deleteSource ? refuseChangeOfImage(state, source.store, source.volume) : undefined
+  if (image) return image
   const [other] = volumeUsers(state, source.store, source.volume, vm.uuid)
   if (other === undefined || !given.deleteSource) return undefined
   return impossible(

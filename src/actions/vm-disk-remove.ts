@@ -36,8 +36,8 @@ import {
 import { DiskRef } from './vm-disk-args.ts'
 import { bindToVm, exclusive, shared, vmClaims, vmTitle } from './vm-place.ts'
 import { named } from './vm-refusal.ts'
-import { deletePlaced, volumeUsers } from './volume-place.ts'
-import { VolumeInUse } from './volume-use.ts'
+import { deletePlaced, storeWork, volumeUsers } from './volume-place.ts'
+import { readHostsOf, VolumeInUse } from './volume-use.ts'
 
 const args = Type.Object(
   {
@@ -75,7 +75,7 @@ export const vmDiskRemove = action({
   },
   title: ({ vm, disk, deleteVolume }, state) =>
     `${vmTitle('Remove disk', vm, state)}:${disk}${deleteVolume ? ' with its volume' : ''}`,
-  claims: (given, state) => [...vmClaims(given.vm, state), ...volumeClaims(given)],
+  claims: (given, state) => [...vmClaims(given.vm, state), ...volumeClaims(given, state)],
   check: (given, state) => check(given, state),
   effect(given, state) {
     const vm = state.vm(given.vm)
@@ -108,11 +108,13 @@ export const vmDiskRemove = action({
   }
 })
 
-function volumeClaims({ volume: id, deleteVolume }: Args) {
+function volumeClaims({ volume: id, deleteVolume }: Args, state: FleetState) {
   if (id === undefined) return []
   const { store, volume } = splitVolume(id)
   // Also without deletion: who uses a volume changes.
-  return [shared(resource.store(store)), (deleteVolume ? exclusive : shared)(resource.volume(store, volume))]
+  if (!deleteVolume) return [shared(resource.store(store)), shared(resource.volume(store, volume))]
+  readHostsOf(state, store)
+  return [storeWork(state, store), exclusive(resource.volume(store, volume))]
 }
 
 function check(given: Args, state: FleetState): Verdict {

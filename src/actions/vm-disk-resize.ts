@@ -23,7 +23,7 @@ import { changeableVm, diskNamed, lookAtDevices, refuseUnknownDisk, volumeName, 
 import { DiskRef } from './vm-disk-args.ts'
 import { bindToVm, exclusive, shared, vmClaims, vmTitle } from './vm-place.ts'
 import { named } from './vm-refusal.ts'
-import { findVolume, poolFor, refuseOverlaid, tellPools, volumeUsers } from './volume-place.ts'
+import { findVolume, poolFor, refuseOverlaid, storeWork, tellPools, volumeUsers } from './volume-place.ts'
 import { readHostsOf, refuseUsedVolume, VolumeInUse } from './volume-use.ts'
 
 const mebibyte = 1024 * 1024
@@ -58,7 +58,7 @@ export const vmDiskResize = action({
     if (given.volume === undefined) return vmClaims(given.vm, state)
     const { store, volume } = splitVolume(given.volume)
     readHostsOf(state, store)
-    return [...vmClaims(given.vm, state), shared(resource.store(store)), exclusive(resource.volume(store, volume))]
+    return [...vmClaims(given.vm, state), storeWork(state, store), exclusive(resource.volume(store, volume))]
   },
   check: (given, state) => check(given, state),
   effect(given) {

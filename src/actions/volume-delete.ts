@@ -15,6 +15,7 @@ import {
 } from './action.ts'
 import { attempt, type Step } from './attempt.ts'
 import { ownError } from './error.ts'
+import { refuseChangeOfImage } from './image-use.ts'
 import { splitVolume, VolumeRef } from './refs.ts'
 import { exclusive, hostClaim } from './vm-place.ts'
 import { deletePlaced, findVolume, handleOn, refuseStore, storeWork, volumeUsers, workingHost } from './volume-place.ts'
@@ -37,7 +38,7 @@ export const volumeDelete = action({
   },
   check({ volume: id }, state) {
     const { store, volume } = splitVolume(id)
-    const refusal = refuseStore(state, store, state.boundHost ?? undefined)
+    const refusal = refuseStore(state, store, state.boundHost ?? undefined) ?? refuseChangeOfImage(state, store, volume)
     if (refusal) return refusal
     if (!state.volume(store, volume)) {
       // The inventory may not have seen it yet, and another attempt may have deleted it: the host knows.

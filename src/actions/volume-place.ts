@@ -23,15 +23,13 @@ export function ownVolumes(vm: VmFacts | undefined): PlacedVolume[] {
   return [...new Map(volumes.map((volume) => [volumeId(volume), volume])).values()]
 }
 
-/** Names of the other VMs that use a volume, as `"web2" on h1`. */
+/** Names of the other VMs that use a volume, as `"web2" on h1`. One that is going away uses nothing any more. */
 export function volumeUsers(state: FleetState, store: string, volume: string, but?: string): string[] {
-  const users = state.volume(store, volume)?.usedBy ?? []
-  return users
-    .filter((uuid) => uuid !== but)
-    .map((uuid) => {
-      const vm = state.vm(uuid)
-      return vm ? `${quote(vm.name)} on ${vm.activeOn || vm.home}` : `VM ${uuid}`
-    })
+  const users = (state.volume(store, volume)?.usedBy ?? []).filter((uuid) => uuid !== but)
+  return users.flatMap((uuid) => {
+    const vm = state.vm(uuid)
+    return vm ? [`${quote(vm.name)} on ${vm.activeOn || vm.home}`] : []
+  })
 }
 
 /** The name of the active pool through which `host` reaches the store. */

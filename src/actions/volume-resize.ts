@@ -16,6 +16,7 @@ import {
 } from './action.ts'
 import { attempt, type Step } from './attempt.ts'
 import { ownError } from './error.ts'
+import { refuseChangeOfImage } from './image-use.ts'
 import { splitVolume, VolumeRef } from './refs.ts'
 import { volumeSizeMiB } from './vm-create-args.ts'
 import { exclusive, hostClaim } from './vm-place.ts'
@@ -44,7 +45,7 @@ export const volumeResize = action({
   },
   check(given, state) {
     const { store, volume } = splitVolume(given.volume)
-    const refusal = refuseStore(state, store, state.boundHost ?? undefined)
+    const refusal = refuseStore(state, store, state.boundHost ?? undefined) ?? refuseChangeOfImage(state, store, volume)
     if (refusal) return refusal
     const facts = state.volume(store, volume)
     if (!facts) {

@@ -19,6 +19,7 @@ import {
 } from './action.ts'
 import type { Step } from './attempt.ts'
 import { ownError } from './error.ts'
+import { refuseChangeOfImage } from './image-use.ts'
 import { limit, oneOf } from './limits.ts'
 import { dropMarker, isMarked, makeVolume, markVolume, unmakeVolume, VolumeTaken } from './new-volume.ts'
 import { newName, StoreRef } from './refs.ts'
@@ -87,6 +88,8 @@ export const volumeUpload = action({
       )
     }
     const facts = state.volume(given.store, given.name)
+    const image = refuseChangeOfImage(state, given.store, given.name)
+    if (image) return image
     if (!facts || state.phase === 'starting') return possible
     if (!given.replace) {
       return impossible(

@@ -62,6 +62,7 @@ export const VmView = Type.Object(
       description: 'Other hosts that may have it: host → active, defined or unknown'
     }),
     job: orNull(Text),
+    labels: Type.Optional(Type.Record(Text, Text)),
     observedAt: orNull(Instant)
   },
   { $id: 'Vm' }
@@ -107,6 +108,7 @@ export const HostView = Type.Object(
     memoryMiB: Type.Integer(),
     definitions: Type.Integer({ description: 'VMs that are defined here' }),
     activeVms: Type.Integer(),
+    labels: Type.Optional(Type.Record(Text, Text)),
     committedMiB: Type.Integer({ description: 'Memory promised to VMs' })
   },
   { $id: 'Host' }
@@ -152,8 +154,27 @@ export const VolumeView = Type.Object(
     capacityBytes: Type.Integer(),
     allocationBytes: Type.Integer(),
     backing: orNull(Text),
-    usedBy: Type.Array(Type.String(), { description: 'UUIDs of VMs that have it as a disk or under a disk' })
+    usedBy: Type.Array(Type.String(), { description: 'UUIDs of VMs that have it as a disk or under a disk' }),
+    image: Type.Optional(orNull(Type.String({ description: 'The image that it is' })))
   },
   { $id: 'Volume' }
 )
 export type VolumeView = Static<typeof VolumeView>
+
+export const ImageView = Type.Object(
+  {
+    name: Text,
+    store: Text,
+    volume: Text,
+    description: orNull(Text),
+    memoryMiB: orNull(Type.Integer({ description: 'Of a VM of it, where none is asked for' })),
+    vcpus: orNull(Type.Integer()),
+    firmware: orNull(Text),
+    bus: orNull(Text),
+    cloudInit: Type.Boolean({ description: 'VMs of it get a cloud-init disc' }),
+    addedAt: orNull(Instant),
+    addedBy: Text
+  },
+  { $id: 'Image' }
+)
+export type ImageView = Static<typeof ImageView>

@@ -5,7 +5,7 @@ import type { ExitName } from './failure.ts'
 import type { CommonOptions } from './program.ts'
 
 /** What completes the word from the server's names. */
-export type Names = 'vm' | 'host' | 'pool' | 'store' | 'volume' | 'task' | 'plan' | 'action'
+export type Names = 'vm' | 'host' | 'pool' | 'store' | 'volume' | 'image' | 'task' | 'plan' | 'action'
 
 /** How an option's or operand's text becomes a value; see values.ts. */
 export type Kind =

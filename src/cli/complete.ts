@@ -14,6 +14,7 @@ const paths: Record<Names, string> = {
   pool: '/pools',
   store: '/stores',
   volume: '/volumes',
+  image: '/images',
   task: '/tasks?limit=50',
   plan: '',
   action: '/actions'

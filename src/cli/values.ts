@@ -36,11 +36,12 @@ export function valueOf(kind: Kind, text: string, what: string, limits: Limits =
 
 /** `size=10GiB,store=nfs1[,name=…][,from=STORE/VOLUME][,format=qcow2|raw]`, or `volume=STORE/NAME` for one that exists. */
 function disk(text: string, what: string): Record<string, unknown> {
-  const pairs = parsePairs(text, what, ['size', 'store', 'name', 'from', 'format', 'bus', 'volume', 'cdrom'])
-  const { size, cdrom, ...rest } = Object.fromEntries(pairs)
+  const pairs = parsePairs(text, what, ['size', 'store', 'name', 'from', 'format', 'bus', 'volume', 'cdrom', 'linked'])
+  const { size, cdrom, linked, ...rest } = Object.fromEntries(pairs)
   return {
     ...rest,
     ...(cdrom === undefined ? {} : { cdrom: true }),
+    ...(linked === undefined ? {} : { linked: true }),
     ...(size === undefined ? {} : { sizeMiB: parseMiB(size, `${what} size`) })
   }
 }

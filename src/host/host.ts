@@ -3,6 +3,7 @@ import type { HostIdentity } from '../model/host.ts'
 import type { ObservedNetwork, ObservedPool, ObservedVolume } from '../model/storage.ts'
 import type { ObservedVm, VmMark, VmSpec } from '../model/vm.ts'
 import type { DiskUsers } from './disk-users.ts'
+import type { Networks } from './networks.ts'
 import type { VmDeviceCalls } from './vm-devices.ts'
 import type { VmSettingsCalls } from './vm-settings.ts'
 import type { ManagedMigration } from './managed-migration.ts'
@@ -41,6 +42,13 @@ export type MigrateOptions = {
   postCopy: boolean
   copyStorage: boolean
   bandwidthMiBps: number | null
+}
+
+export type NewVolumeSpec = {
+  name: string
+  format: string
+  capacityBytes: number
+  backing?: { path: string; format: string }
 }
 
 export type UndefineOptions = { savedImage: boolean; snapshots: boolean; firmwareState: boolean }
@@ -115,7 +123,8 @@ export interface Host
   refreshPool(name: string): Promise<void>
   undefinePool(name: string): Promise<void>
   volume(pool: string, name: string): Promise<ObservedVolume | undefined>
-  createVolume(pool: string, spec: { name: string; format: string; capacityBytes: number }): Promise<ObservedVolume>
+  /** `backing`: it lies over that volume, and holds only what differs. */
+  createVolume(pool: string, spec: NewVolumeSpec): Promise<ObservedVolume>
   /** A full copy made by the host; until the reply is seen the copy cannot be trusted. */
   copyVolume(
     pool: string,

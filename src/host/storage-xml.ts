@@ -1,6 +1,7 @@
 // Pools and volumes as XML, both ways.
 import type { Element } from '@xmldom/xmldom'
 import type { ObservedPool, ObservedVolume } from '../model/storage.ts'
+import type { NewVolumeSpec } from './host.ts'
 import { attributeOf, attributes, bytesOf, childOf, childrenOf, escapeXml, parseXml, textOf } from './xml.ts'
 
 export type PoolFromXml = Pick<ObservedPool, 'name' | 'uuid' | 'type' | 'target' | 'source'>
@@ -55,7 +56,12 @@ export function readVolumeXml(xml: string): ObservedVolume {
 }
 
 /** Without allocation a raw volume would be written full at once; what is copied is as full as its source. */
-export const volumeXml = (volume: { name: string; format: string; capacityBytes: number }): string =>
+export const volumeXml = (volume: NewVolumeSpec): string =>
   `<volume><name>${escapeXml(volume.name)}</name>` +
   `<capacity unit="bytes">${volume.capacityBytes}</capacity><allocation unit="bytes">0</allocation>` +
-  `<target><format${attributes({ type: volume.format })}/></target></volume>`
+  `<target><format${attributes({ type: volume.format })}/></target>${backingXml(volume.backing)}</volume>`
+
+const backingXml = (below: NewVolumeSpec['backing']): string =>
+  below
+    ? `<backingStore><path>${escapeXml(below.path)}</path><format${attributes({ type: below.format })}/></backingStore>`
+    : ''

@@ -10,6 +10,7 @@ import { quote } from '../model/name.ts'
 import type { ObservedNetwork, ObservedPool, ObservedVolume } from '../model/storage.ts'
 import { refusedWith, type HostCalls } from './calls.ts'
 import { HostError } from './error.ts'
+import type { NewVolumeSpec } from './host.ts'
 import { dirPoolXml, readPoolXml, readVolumeXml, volumeXml } from './storage-xml.ts'
 import { downloadVolume, uploadVolume, type DownloadOptions, type UploadOptions } from './volume-streams.ts'
 import { attributeOf, childOf, parseXml } from './xml.ts'
@@ -149,10 +150,7 @@ export class Storage {
     await this.#calls.write('STORAGE_POOL_UNDEFINE', { pool: await this.#find(name) })
   }
 
-  async createVolume(
-    poolName: string,
-    spec: { name: string; format: string; capacityBytes: number }
-  ): Promise<ObservedVolume> {
+  async createVolume(poolName: string, spec: NewVolumeSpec): Promise<ObservedVolume> {
     const pool = await this.#find(poolName)
     const { vol } = await this.#calls.long('STORAGE_VOL_CREATE_XML', { pool, xml: volumeXml(spec), flags: 0 })
     return this.#lookVolume(vol)

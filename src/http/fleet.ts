@@ -1,10 +1,10 @@
 // GET /vms, /hosts, /pools, /stores, /volumes: what hosts said last. Never changes anything; asks a host only for a definition.
 import { createHash } from 'node:crypto'
 import { Type, type TSchema } from 'typebox'
-import { HostView, PoolView, StoreView, VmView, VmXmlView, VolumeView } from '../api/fleet.ts'
+import { HostView, ImageView, PoolView, StoreView, VmView, VmXmlView, VolumeView } from '../api/fleet.ts'
 import type { Database } from '../db/open.ts'
 import { loadFacts } from '../inventory/load.ts'
-import { listHosts, listPools, listStores, listVms, listVolumes } from '../inventory/read.ts'
+import { listHosts, listImages, listPools, listStores, listVms, listVolumes } from '../inventory/read.ts'
 import { closeNames, findVm } from '../inventory/resolve.ts'
 import { quote } from '../model/name.ts'
 import { resource } from '../model/resource.ts'
@@ -13,6 +13,13 @@ import { answers, type Api } from './app.ts'
 import { limitOf, pageQuery } from './paging.ts'
 
 const Name = (description: string) => Type.Optional(Type.String({ minLength: 1, maxLength: 255, description }))
+const Selector = Type.Optional(
+  Type.String({
+    minLength: 1,
+    maxLength: 1000,
+    description: 'By labels, all terms must hold: `role=web,tier!=test,zone in (a,b)`, also `key` and `!key`'
+  })
+)
 const pageOf = (item: TSchema) =>
   answers(
     'A page; `next` is the cursor of the following one',
@@ -28,6 +35,7 @@ export function fleetRoutes(app: Api, database: Database, readVmXml?: ReadVmXml)
   const vms = query({
     host: Name('At home or active there'),
     power: Name('E.g. running'),
+    labels: Selector,
     name: Name('Exact, or with `*` for anything')
   })
   app.get(
@@ -62,10 +70,14 @@ export function fleetRoutes(app: Api, database: Database, readVmXml?: ReadVmXml)
   }
 
   const named = query({ name: Name('Exact, or with `*` for anything') })
+  const labelled = query({ name: Name('Exact, or with `*` for anything'), labels: Selector })
   app.get(
     '/hosts',
-    { schema: { summary: 'Hosts', operationId: 'listHosts', querystring: named, response: { 200: pageOf(HostView) } } },
-    ({ query: { limit, cursor, name } }) => listHosts(database, { name, after: cursor, limit: limitOf(limit) })
+    {
+      schema: { summary: 'Hosts', operationId: 'listHosts', querystring: labelled, response: { 200: pageOf(HostView) } }
+    },
+    ({ query: { limit, cursor, ...filter } }) =>
+      listHosts(database, { ...filter, after: cursor, limit: limitOf(limit) })
   )
   const host = Type.Object({ host: Type.String({ minLength: 1, maxLength: 255 }) })
   app.get(
@@ -119,5 +131,35 @@ export function fleetRoutes(app: Api, database: Database, readVmXml?: ReadVmXml)
     },
     ({ query: { limit, cursor, ...filter } }) =>
       listVolumes(database, { ...filter, after: cursor, limit: limitOf(limit) })
+  )
+
+  app.get(
+    '/images',
+    {
+      schema: { summary: 'Images', operationId: 'listImages', querystring: named, response: { 200: pageOf(ImageView) } }
+    },
+    ({ query: { limit, cursor, name } }) => listImages(database, { name, after: cursor, limit: limitOf(limit) })
+  )
+  const image = Type.Object({ image: Type.String({ minLength: 1, maxLength: 255 }) })
+  app.get(
+    '/images/:image',
+    {
+      schema: {
+        summary: 'An image',
+        operationId: 'getImage',
+        params: image,
+        response: { 200: answers('The image', ImageView) }
+      }
+    },
+    async ({ params }) => {
+      const subject = resource.image(params.image)
+      const found = (await loadFacts(database, [subject])).get(subject)
+      if (found) return found
+      throw new RequestError('not_found', `there is no image ${quote(params.image)}`, {
+        pointer: '/image',
+        next: 'see `taskomatic image list`',
+        status: 'not_found'
+      })
+    }
   )
 }

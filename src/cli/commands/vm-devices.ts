@@ -39,6 +39,7 @@ export const deviceCommands: readonly CommandSpec[] = [
       { flags: '--store <store>', help: 'where to make the volume', kind: 'text', arg: 'store', names: 'store' },
       { flags: '--name <name>', help: 'of the new volume; default VM-DISK.FORMAT', kind: 'text', arg: 'name' },
       { flags: '--from <volume>', help: 'make it a copy of this one', kind: 'text', arg: 'from', names: 'volume' },
+      { flags: '--linked', help: 'lay it over --from instead of copying that', kind: 'flag', arg: 'linked' },
       { flags: '--format <format>', help: 'qcow2 or raw', kind: 'text', arg: 'format', choices: ['qcow2', 'raw'] },
       {
         flags: '--bus <bus>',

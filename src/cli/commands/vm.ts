@@ -86,7 +86,7 @@ const create: ActionCommand = {
     { flags: '--vcpus <number>', help: 'how many CPUs', kind: 'count', arg: 'vcpus', max: 4096 },
     {
       flags: '--disk <disk>',
-      help: 'size=10GiB,store=nfs1[,name=,from=STORE/VOLUME,format=] or volume=STORE/NAME; may be repeated',
+      help: 'size=10GiB,store=nfs1[,name=,from=STORE/VOLUME[,linked],format=] or volume=STORE/NAME; may be repeated',
       kind: 'disk',
       arg: 'disks',
       many: true
@@ -100,6 +100,13 @@ const create: ActionCommand = {
     },
     { flags: '--vnc', help: 'a display, by VNC', kind: 'flag' },
     { flags: '--uefi', help: 'UEFI firmware instead of BIOS', kind: 'flag' },
+    {
+      flags: '--image <image>',
+      help: 'make the first disk from it, and take over what else is left open',
+      kind: 'text',
+      arg: 'image',
+      names: 'image'
+    },
     {
       flags: '--cloud-init <what>',
       help: 'for the first boot: user-data=FILE[,meta-data=FILE,network-config=FILE], or hostname=,user=,ssh-key=FILE,password-file=FILE',
@@ -121,7 +128,7 @@ const create: ActionCommand = {
 
 const refused = (verb: string, why: string, next: string) => ({
   verb,
-  summary: 'Refused: it means two things',
+  summary: 'Not done here, since it means two things: see stop --force, and delete',
   operands: [{ ...vms, optional: true as const }],
   run: () => Promise.reject(usage(why, next))
 })
