@@ -69,6 +69,48 @@ export async function readDefinition(
   return { ...kept, xml: unseal(key, uuid, sealed) }
 }
 
+/** What an edit is about to replace; it counts only once `noteEdited` says that the host has taken the edit. */
+export async function keepBeforeEdit(
+  sql: Sql,
+  key: Buffer,
+  edit: { uuid: string; host: string; xml: string }
+): Promise<void> {
+  await sql.query(
+    `insert into inventory.definition as d (vm, name, host, pending_edit)
+     values ($1, coalesce((select v.name from inventory.vm v where v.uuid = $1), $1::text), $2, $3)
+     on conflict (vm) do update set pending_edit = excluded.pending_edit`,
+    [edit.uuid, edit.host, seal(key, edit.uuid, edit.xml)]
+  )
+}
+
+/** @param digest of what the edit made of the definition */
+export async function noteEdited(sql: Sql, uuid: string, digest: string): Promise<void> {
+  await sql.query(
+    `update inventory.definition
+     set before_edit = coalesce(pending_edit, before_edit), pending_edit = null, edited_digest = $2
+     where vm = $1`,
+    [uuid, digest]
+  )
+}
+
+/**
+ * What the last edit replaced, and the digest of what it made of it.
+ * @throws InventoryError `sealed` when this key does not open it
+ */
+export async function readBeforeEdit(
+  sql: Sql,
+  key: Buffer,
+  uuid: string
+): Promise<{ xml: string; editedDigest: string | null } | undefined> {
+  const [row] = await sql.query<{ before: Buffer; editedDigest: string | null }>(
+    `select before_edit as before, edited_digest as "editedDigest"
+     from inventory.definition
+     where vm = $1 and before_edit is not null`,
+    [uuid]
+  )
+  return row && { xml: unseal(key, uuid, row.before), editedDigest: row.editedDigest }
+}
+
 /** Bound to the VM: a row put in another's place does not open. */
 export function seal(key: Buffer, uuid: string, xml: string): Buffer {
   const nonce = randomBytes(NONCE_BYTES)
