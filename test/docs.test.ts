@@ -3,6 +3,7 @@
 import { existsSync, globSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { expect, test } from 'vitest'
+import { commandOf } from '../src/cli/command.ts'
 import { nouns, otherCommands } from '../src/cli/nouns.ts'
 import { optionsOf } from '../src/cli/program.ts'
 
@@ -23,7 +24,7 @@ async function faultOfCommand(line: string): Promise<string | undefined> {
   const noun = nouns[first]
   if (!noun) return `there is no noun ${first}`
   if (verb === undefined || verb.startsWith('-')) return undefined
-  const command = (await noun.load()).commands.find((each) => each.verb === verb || each.aliases?.includes(verb))
+  const command = commandOf(await noun.load(), [verb, ...rest])
   if (!command) return `${first} has no verb ${verb}`
   const flags = optionsOf(command).map((option) => option.flags)
   const unknown = rest.find(

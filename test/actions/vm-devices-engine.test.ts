@@ -56,7 +56,7 @@ test('a VM of an image gets disks, a card and a medium, moves a disk and loses a
     ['vm.cdrom.eject', { vm: 'web1' }],
     ['vm.cdrom.insert', { vm: 'web1', volume: 'nfs1/tools.iso' }]
   ])
-  const { uuid } = tasks[3]?.result as { uuid: string }
+  const { uuid } = tasks.find(({ action }) => action === 'vm.create')!.result as { uuid: string }
   const facts = (await factsOf(resource.vm(uuid))) as { nics: { mac: string }[] }
   expect(facts).toMatchObject({
     power: 'running',
