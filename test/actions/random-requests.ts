@@ -55,6 +55,8 @@ const WORDS: Readonly<Record<string, readonly Json[]>> = {
   timeoutSeconds: [0, 1],
   target: ['vda', 'vdb', 'vdc'],
   bus: ['virtio'],
+  disk: ['vda', 'vdb'],
+  drive: ['sda'],
   snapshot: ['s1', 's2'],
   network: ['default'],
   format: ['qcow2', 'raw'],
