@@ -20,6 +20,7 @@ import { storeShare } from './store-share.ts'
 import { vmCdromEject } from './vm-cdrom-eject.ts'
 import { vmCdromInsert } from './vm-cdrom-insert.ts'
 import { vmAdopt } from './vm-adopt.ts'
+import { vmClone } from './vm-clone.ts'
 import { vmCreate } from './vm-create.ts'
 import { vmDelete } from './vm-delete.ts'
 import { vmDiskAdd } from './vm-disk-add.ts'
@@ -70,6 +71,7 @@ const all: readonly Action[] = [
   vmCdromEject,
   vmCdromInsert,
   vmAdopt,
+  vmClone,
   vmCreate,
   vmDelete,
   vmDiskAdd,

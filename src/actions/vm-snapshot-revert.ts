@@ -15,6 +15,7 @@ import { attempt, type Step } from './attempt.ts'
 import { ownError } from './error.ts'
 import { parkIfCordoned } from './host-refusal.ts'
 import { VmRef } from './refs.ts'
+import { refuseBase } from './vm-base.ts'
 import {
   isOurs,
   markOf,
@@ -77,6 +78,7 @@ export const vmSnapshotRevert = action({
       refuseTransient(vm) ??
       refuseFormats(vm) ??
       refuseActiveElsewhere(vm) ??
+      refuseBase(vm) ??
       possible
     )
   },

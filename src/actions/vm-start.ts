@@ -6,6 +6,7 @@ import type { FleetState } from '../inventory/fleet-state.ts'
 import { resource } from '../model/resource.ts'
 import { action, impossible, nothingToDo, possible, type Verdict } from './action.ts'
 import { attempt } from './attempt.ts'
+import { refuseBase } from './vm-base.ts'
 import { refuseHost } from './host-refusal.ts'
 import { limit, oneOf } from './limits.ts'
 import { HostRef, VmRef } from './refs.ts'
@@ -117,6 +118,7 @@ function checkStart(given: VmStartArgs, state: FleetState): Verdict {
     refusePower(vm, given, state) ??
     refuseImage(vm, given) ??
     refuseActiveElsewhere(vm) ??
+    refuseBase(vm) ??
     refusePlace(vm, given, state) ??
     possible
   )

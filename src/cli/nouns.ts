@@ -7,7 +7,7 @@ export const nouns: Readonly<Record<string, NounEntry>> = {
   vm: {
     summary: 'virtual machines',
     verbs:
-      'list show create start stop reboot reset pause resume save set edit adopt migrate rename delete snapshot disk nic cdrom',
+      'list show create start stop reboot reset pause resume save set edit adopt migrate clone rename delete snapshot disk nic cdrom',
     load: async () => (await import('./commands/vm.ts')).vm
   },
   host: {

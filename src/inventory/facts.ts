@@ -36,6 +36,8 @@ export type VmFacts = {
   owner: 'ours' | 'foreign' | 'plain'
   /** Other hosts where it is defined or was seen in a state that is not known to be over: host → state. */
   elsewhere: Record<string, 'active' | 'defined' | 'unknown'>
+  /** Disks (vda …) that other volumes lie over: they may only be read. Left out: none. */
+  overlaid?: string[]
   /** What ties it to its host beside its disks. Left out: nothing. */
   pins?: VmPin[]
   job: string | null

@@ -24,6 +24,7 @@ type VmRow = {
   observedAt: Date
   elsewhere: VmFacts['elsewhere']
   ours: boolean
+  overlaid: string[]
   restorable: boolean
   startsWithHost: StartsWithHost | null
 }
@@ -42,6 +43,11 @@ export async function loadVms(sql: Sql, parts: string[][]): Promise<Map<string, 
        ), '{}') as elsewhere,
        coalesce((home.observed #>> '{mark,instance}') = (select i.instance::text from inventory.installation i), false)
          as ours,
+       array(
+         select d.target from inventory.disk d
+         where d.vm = v.uuid and d.host = v.home
+           and exists (select from inventory.volume o where o.backing = d.source and o.host = d.host)
+       ) as overlaid,
        exists (select from inventory.saved_image s where s.vm = v.uuid and s.host = v.home) as restorable,
        (
          select jsonb_build_object('order', a.start_order, 'delaySeconds', a.delay_seconds)
@@ -90,6 +96,7 @@ function toFacts(row: VmRow, places: DiskPlaces): VmFacts | undefined {
     snapshots: defined.snapshots,
     owner: ownerOf(defined, row.ours),
     elsewhere: row.elsewhere,
+    ...(row.overlaid.length > 0 ? { overlaid: row.overlaid } : {}),
     ...(seen.pins ? { pins: seen.pins } : {}),
     job: seen.job,
     observedAt: row.observedAt.toISOString()

@@ -79,6 +79,10 @@ export class Memory {
       const pool = [...this.pools].find(([key, { target }]) => key.startsWith(`${home[0]}/`) && target === dir)?.[1]
       return { ...disk, store: pool ? this.storeOf(home[0], pool.name) : null, volume: pool ? file : null }
     })
+    const overlays = [...this.pools].filter(([key]) => key.startsWith(`${home[0]}/`)).flatMap(([, pool]) => pool.volumes)
+    const overlaid = vm.disks.flatMap(({ target, source }) =>
+      overlays.some(({ backing }) => backing !== null && backing === source) ? [target] : []
+    )
     const { foreignMetadata, mark, ...rest } = vm
     const owner = mark ? 'ours' : foreignMetadata.length > 0 ? 'foreign' : 'plain'
     const restorable = vm.hasSavedImage && this.saved.get(uuid) === home[0]
@@ -92,6 +96,7 @@ export class Memory {
       disks,
       owner,
       elsewhere,
+      ...(overlaid.length > 0 ? { overlaid } : {}),
       observedAt: null
     }
   }

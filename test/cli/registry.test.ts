@@ -24,6 +24,7 @@ const takenApart: Record<string, readonly string[]> = { 'volume.create': ['volum
 /** For programs: what the command has no words for. */
 const withoutWords: Record<string, readonly string[]> = {
   'vm.create': ['uuid'],
+  'vm.clone': ['uuid', 'macs'],
   'pool.create': ['type', 'autostart'],
   'vm.disk.remove': ['volume'],
   'vm.disk.resize': ['volume'],

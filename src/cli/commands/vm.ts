@@ -5,6 +5,7 @@ import { usage } from '../failure.ts'
 import { ageText, mibText, printOne, sheet, type Tone, type View } from '../render.ts'
 import { part, printFrom, textOption } from './reading.ts'
 import { deviceCommands } from './vm-devices.ts'
+import { vmCloneCommands } from './vm-clone.ts'
 import { vmMigrateCommands } from './vm-migrate.ts'
 import { vmSettingsCommands } from './vm-settings.ts'
 import { vmSnapshotCommands } from './vm-snapshot.ts'
@@ -216,6 +217,7 @@ export const vm: NounSpec = {
     { verb: 'pause', aliases: ['suspend'], summary: 'Pause VMs', action: 'vm.pause', operands: [vms] },
     { verb: 'resume', aliases: ['unpause'], summary: 'Let paused VMs go on', action: 'vm.resume', operands: [vms] },
     ...vmMigrateCommands,
+    ...vmCloneCommands,
     {
       verb: 'delete',
       aliases: ['rm', 'undefine'],
