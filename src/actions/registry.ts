@@ -5,12 +5,18 @@ import { hostCheck } from './host-check.ts'
 import { hostClear } from './host-clear.ts'
 import { hostConfirmOff } from './host-confirm-off.ts'
 import { hostCordon } from './host-cordon.ts'
+import { hostLabel } from './host-label.ts'
 import { hostRefresh } from './host-refresh.ts'
 import { hostRemove } from './host-remove.ts'
 import { hostRestore } from './host-restore.ts'
 import { hostUncordon } from './host-uncordon.ts'
 import { imageAdd } from './image-add.ts'
 import { imageRemove } from './image-remove.ts'
+import { networkCreate } from './network-create.ts'
+import { networkDelete } from './network-delete.ts'
+import { networkStart } from './network-start.ts'
+import { networkStop } from './network-stop.ts'
+import { limitSet } from './limit-set.ts'
 import { poolCreate } from './pool-create.ts'
 import { poolDelete } from './pool-delete.ts'
 import { poolRefresh } from './pool-refresh.ts'
@@ -28,6 +34,7 @@ import { vmDiskMove } from './vm-disk-move.ts'
 import { vmDiskRemove } from './vm-disk-remove.ts'
 import { vmDiskResize } from './vm-disk-resize.ts'
 import { vmEdit } from './vm-edit.ts'
+import { vmLabel } from './vm-label.ts'
 import { vmMigrate } from './vm-migrate.ts'
 import { vmNicAdd } from './vm-nic-add.ts'
 import { vmNicRemove } from './vm-nic-remove.ts'
@@ -56,12 +63,18 @@ const all: readonly Action[] = [
   hostClear,
   hostConfirmOff,
   hostCordon,
+  hostLabel,
   hostRefresh,
   hostRemove,
   hostRestore,
   hostUncordon,
   imageAdd,
   imageRemove,
+  networkCreate,
+  networkDelete,
+  networkStart,
+  networkStop,
+  limitSet,
   poolCreate,
   poolDelete,
   poolRefresh,
@@ -79,6 +92,7 @@ const all: readonly Action[] = [
   vmDiskRemove,
   vmDiskResize,
   vmEdit,
+  vmLabel,
   vmMigrate,
   vmNicAdd,
   vmNicRemove,

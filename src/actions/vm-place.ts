@@ -36,6 +36,14 @@ export const storageClaims = (vm: VmFacts | undefined): Claim[] =>
       : [shared(resource.store(store)), ...(volume === null ? [] : [shared(resource.volume(store, volume))])]
   )
 
+/** Networks of its host that its interfaces are in, shared: none is stopped while the VM starts. */
+export const networkClaimsOn = (vm: VmFacts | undefined, host: string): Claim[] =>
+  host === ''
+    ? []
+    : (vm?.nics ?? []).flatMap(({ kind, source }) =>
+        kind === 'network' && source !== null ? [shared(resource.network(host, source))] : []
+      )
+
 /** The host to talk to about a VM: where it runs, else where it is defined; undefined when nobody knows yet. */
 const hostOf = (vm: VmFacts | undefined): string | undefined => vm?.activeOn || vm?.home || undefined
 

@@ -11,7 +11,7 @@ import { refuseHost } from './host-refusal.ts'
 import { limit, oneOf } from './limits.ts'
 import { HostRef, VmRef } from './refs.ts'
 import { isClosed, neededDisks, placesToStart, tiedToHome, whyNotOn } from './vm-elsewhere.ts'
-import { bindToVm, shared, storageClaims, vmClaims, vmTitle } from './vm-place.ts'
+import { bindToVm, networkClaimsOn, shared, storageClaims, vmClaims, vmTitle } from './vm-place.ts'
 import { named, ownVm, refuseActiveElsewhere } from './vm-refusal.ts'
 import { arriving, probeStarted, startVm } from './vm-start-run.ts'
 
@@ -43,13 +43,17 @@ export const vmStart = action({
   summary: 'Start a VM, at home or on another host',
   args,
   title: ({ vm, host }, state) => vmTitle('Start', vm, state) + (host === undefined ? '' : ` on ${host}`),
-  claims({ vm: uuid }, state) {
+  claims({ vm: uuid, host }, state) {
     const vm = state.vm(uuid)
+    // A host that is named is kept from the start: nobody removes it before, and who clears it finds the task.
+    const named = host === undefined ? [] : [shared(resource.host(host))]
     // The old home is told to forget it.
     const moves = state.phase === 'starting' && vm && vm.home !== '' && vm.home !== state.boundHost
     // Read here so that they are loaded for the run, which looks for its disks.
     if (moves) for (const { store } of neededDisks(vm)) if (store !== null) state.store(store)
-    return [...vmClaims(uuid, state), ...(moves ? [shared(resource.host(vm.home))] : []), ...storageClaims(vm)]
+    const left = moves ? [shared(resource.host(vm.home))] : []
+    const networks = networkClaimsOn(vm, state.boundHost ?? host ?? vm?.home ?? '')
+    return [...vmClaims(uuid, state), ...named, ...left, ...networks, ...storageClaims(vm)]
   },
   limits({ vm, host }, state) {
     const on = state.boundHost ?? host ?? state.vm(vm)?.home

@@ -145,6 +145,12 @@ export const StoreView = Type.Object(
 )
 export type StoreView = Static<typeof StoreView>
 
+export const NetworkView = Type.Object(
+  { host: Text, name: Text, active: Type.Boolean(), bridge: orNull(Type.String({ description: 'On the host' })) },
+  { $id: 'Network' }
+)
+export type NetworkView = Static<typeof NetworkView>
+
 export const VolumeView = Type.Object(
   {
     store: Text,

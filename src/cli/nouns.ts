@@ -35,6 +35,11 @@ export const nouns: Readonly<Record<string, NounEntry>> = {
     verbs: 'list show add remove',
     load: async () => (await import('./commands/image.ts')).image
   },
+  network: {
+    summary: "hosts' virtual networks",
+    verbs: 'list create start stop delete',
+    load: async () => (await import('./commands/network.ts')).network
+  },
   task: {
     summary: 'tasks: what was asked for',
     verbs: 'list show watch why wait log cancel retry hold release verdict',

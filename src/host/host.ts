@@ -62,7 +62,7 @@ export type VmXmlOptions = {
 }
 
 export interface Host
-  extends VolumeStreams, Snapshots, ManagedMigration, MigrationNeeds, DiskUsers, VmDeviceCalls, VmSettingsCalls {
+  extends VolumeStreams, Snapshots, ManagedMigration, MigrationNeeds, DiskUsers, Networks, VmDeviceCalls, VmSettingsCalls {
   readonly name: string
 
   identify(): Promise<HostIdentity>

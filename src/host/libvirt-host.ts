@@ -26,6 +26,7 @@ import {
   restoreSnapshots,
   revertToSnapshot
 } from './snapshots.ts'
+import { networksOf, type Networks } from './networks.ts'
 import { Storage } from './storage.ts'
 import { untilVm } from './until.ts'
 import { domainOf, Vms } from './vms.ts'
@@ -42,6 +43,7 @@ export class LibvirtHost implements Host {
   readonly #calls: HostCalls
   readonly #vms: Vms
   readonly #storage: Storage
+  readonly #networks: Networks
   readonly #devices: VmDeviceCalls
   readonly #settings: VmSettingsCalls
 
@@ -50,6 +52,7 @@ export class LibvirtHost implements Host {
     this.#calls = calls
     this.#vms = new Vms(calls)
     this.#storage = new Storage(calls)
+    this.#networks = networksOf(calls)
     this.#devices = vmDeviceCalls(calls)
     this.#settings = vmSettingsCalls(calls)
   }
@@ -182,6 +185,13 @@ export class LibvirtHost implements Host {
     const watched = { name: this.name, look: this.vm, onChange: this.onChange }
     return untilVm(watched, uuid, holds, options)
   }
+
+  network: Host['network'] = (name) => this.#networks.network(name)
+  defineNetwork: Host['defineNetwork'] = (network) => this.#networks.defineNetwork(network)
+  startNetwork: Host['startNetwork'] = (name) => this.#networks.startNetwork(name)
+  stopNetwork: Host['stopNetwork'] = (name) => this.#networks.stopNetwork(name)
+  undefineNetwork: Host['undefineNetwork'] = (name) => this.#networks.undefineNetwork(name)
+  setNetworkAutostart: Host['setNetworkAutostart'] = (name, on) => this.#networks.setNetworkAutostart(name, on)
 
   diskUsers: Host['diskUsers'] = (mentioned) => diskUsers(this.#calls, mentioned)
 

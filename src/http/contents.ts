@@ -114,7 +114,7 @@ export function contentRoutes(app: Api, { staging, closing }: { staging: Staging
       signal.addEventListener('abort', () => stream.destroy())
       if (signal.aborted) stream.destroy()
       request.raw.socket.setTimeout(idleMs)
-      return reply.type(octets).send(stream as never)
+      return reply.type(octets).send(stream)
     }
   )
 }

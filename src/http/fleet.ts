@@ -1,10 +1,10 @@
 // GET /vms, /hosts, /pools, /stores, /volumes: what hosts said last. Never changes anything; asks a host only for a definition.
 import { createHash } from 'node:crypto'
 import { Type, type TSchema } from 'typebox'
-import { HostView, ImageView, PoolView, StoreView, VmView, VmXmlView, VolumeView } from '../api/fleet.ts'
+import { HostView, ImageView, NetworkView, PoolView, StoreView, VmView, VmXmlView, VolumeView } from '../api/fleet.ts'
 import type { Database } from '../db/open.ts'
 import { loadFacts } from '../inventory/load.ts'
-import { listHosts, listImages, listPools, listStores, listVms, listVolumes } from '../inventory/read.ts'
+import { listHosts, listImages, listNetworks, listPools, listStores, listVms, listVolumes } from '../inventory/read.ts'
 import { closeNames, findVm } from '../inventory/resolve.ts'
 import { quote } from '../model/name.ts'
 import { resource } from '../model/resource.ts'
@@ -117,6 +117,19 @@ export function fleetRoutes(app: Api, database: Database, readVmXml?: ReadVmXml)
     { schema: { summary: 'Pools', operationId: 'listPools', querystring: pools, response: { 200: pageOf(PoolView) } } },
     ({ query: { limit, cursor, ...filter } }) =>
       listPools(database, { ...filter, after: cursor, limit: limitOf(limit) })
+  )
+  const networks = query({ host: Name('Only on this host') })
+  app.get(
+    '/networks',
+    {
+      schema: {
+        summary: 'Networks',
+        operationId: 'listNetworks',
+        querystring: networks,
+        response: { 200: pageOf(NetworkView) }
+      }
+    },
+    ({ query: { limit, cursor, host: on } }) => listNetworks(database, { host: on, after: cursor, limit: limitOf(limit) })
   )
   const volumes = query({ store: Name('Only in this store'), name: Name('Exact, or with `*` for anything') })
   app.get(

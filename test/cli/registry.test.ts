@@ -16,6 +16,10 @@ const made: Record<string, readonly string[]> = {
   'pool.stop': ['host'],
   'pool.refresh': ['host'],
   'pool.delete': ['host'],
+  'network.create': ['host', 'dhcp', 'dhcpRange'],
+  'network.start': ['host'],
+  'network.stop': ['host'],
+  'network.delete': ['host'],
   'volume.clone': ['store', 'name'],
   'volume.create': ['store', 'name'],
   'store.share': ['pools']
@@ -26,6 +30,7 @@ const withoutWords: Record<string, readonly string[]> = {
   'vm.create': ['uuid'],
   'vm.clone': ['uuid', 'macs'],
   'pool.create': ['type', 'autostart'],
+  'network.create': ['autostart'],
   'vm.disk.remove': ['volume'],
   'vm.disk.resize': ['volume'],
   'vm.disk.move': ['volume']
