@@ -2,10 +2,12 @@
 // The server is this and an API; tests use it without one.
 import type { Logger } from 'pino'
 import type { Action } from '../actions/action.ts'
+import { createSubmitter } from '../actions/submit.ts'
 import { internalActions } from '../actions/internal.ts'
 import type { Database } from '../db/open.ts'
 import type { Staging } from '../staging/staging.ts'
 import { HostConnections, type HostConnectionsOptions } from '../host/connections.ts'
+import { startAutostarter, type Autostarter } from './autostart.ts'
 import { startDispatcher, type Dispatcher, type DispatcherOptions } from './dispatcher.ts'
 import { readInstance } from '../inventory/installation.ts'
 import { createObserver } from './watch-observer.ts'
@@ -30,6 +32,7 @@ export type Engine = {
   dispatcher: Dispatcher
   watchers: Watchers
   hosts: HostConnections
+  autostarter: Autostarter
   /** Drains the dispatcher, then ends watching and the connections. May be called twice. */
   stop(): Promise<void>
 }
@@ -39,6 +42,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
   const registry = new Map([...options.registry, ...internalActions])
   const instance = await readInstance(database)
   let dispatcher: Dispatcher | undefined
+  let autostarter: Autostarter | undefined
   const hosts = new HostConnections({
     ...options.connections,
     // Before there is a dispatcher nothing may write.
@@ -49,6 +53,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     hosts,
     log,
     onHostUp: (host) => {
+      autostarter?.look()
       dispatcher
         ?.hostUp(host)
         .catch((error: unknown) => log.error({ err: error, host }, 'what waits for the host was not woken'))
@@ -80,11 +85,19 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     ...(listen === undefined ? {} : { listen })
   })
   const started = dispatcher
+  autostarter = startAutostarter({
+    database,
+    submitter: createSubmitter({ database, registry }),
+    log,
+    wake: () => started.wake()
+  })
+  autostarter.look()
   let stopping: Promise<void> | undefined
   const stop = async () => {
+    await autostarter?.stop()
     await started.stop()
     await watchers.stop()
     await hosts.stop()
   }
-  return { dispatcher: started, watchers, hosts, stop: () => (stopping ??= stop()) }
+  return { dispatcher: started, watchers, hosts, autostarter, stop: () => (stopping ??= stop()) }
 }

@@ -68,5 +68,10 @@ export async function autostartsOf(sql: Sql, host: string): Promise<Autostart[]>
 
 /** Of that boot: a later one is another. */
 export async function noteAutostarted(sql: Sql, { host, rebootedAt }: BootedHost): Promise<void> {
-  await sql.query(`update inventory.host set autostarted_at = $2 where name = $1`, [host, rebootedAt])
+  // A Date holds milliseconds, the database microseconds.
+  await sql.query(
+    `update inventory.host set autostarted_at = rebooted_at
+     where name = $1 and date_trunc('milliseconds', rebooted_at) = $2`,
+    [host, rebootedAt]
+  )
 }
