@@ -11,7 +11,7 @@ import { parseCount } from '../src/cli/parse.ts'
 import { startDemoFleet, type DemoFleet } from '../src/demo/fleet.ts'
 import { live } from '../src/demo/life.ts'
 import { DemoError, takeDirectory } from '../src/demo/lock.ts'
-import { prepareFleet, sharedStore, startAll, taskCounts } from '../src/demo/scenario.ts'
+import { clearAndRestore, prepareFleet, sharedStore, startAll, taskCounts, vmName } from '../src/demo/scenario.ts'
 import { DatabaseError } from '../src/db/error.ts'
 import { ListenError } from '../src/http/server.ts'
 import { seeded } from '../src/sim/faults.ts'
@@ -27,11 +27,16 @@ Options:
   --hosts <number>     default 6
   --vms <number>       default 60
   --seed <number>      what goes on follows from it; default 1
-  --once               make all VMs, start them, then end
+  --once               start all, clear a host while starts wait for it, restore it, then end
   --json               with --once: what came of it, as JSON in the last line
   --log-level <level>  debug, info, warn (default), error
   -h, --help           display help for command
 `
+
+/** Of the VMs so many are asked to start on the host that is then cleared. */
+const MOVED = 20
+/** The starts wait for these stops, while the host is cleared. */
+const SLOW_SHUTDOWN_MS = 3000
 
 type Options = { hosts: number; vms: number; seed: number; once: boolean; json: boolean }
 
@@ -121,10 +126,17 @@ async function runOnce(
 ): Promise<number> {
   const { fleet, server, client, started } = running
   await startAll(client, fleet.hosts, vms)
+  const clearedHost = fleet.hosts[0]?.name ?? ''
+  const elsewhere = Array.from({ length: vms }, (_, index) => index).filter((index) => index % hosts !== 0)
+  const moved = elsewhere.slice(0, MOVED).map(vmName)
+  fleet.slowDown(moved, SLOW_SHUTDOWN_MS)
+  const cleared = await clearAndRestore(client, clearedHost, moved, fleet.running)
   const tasks = await taskCounts(client)
   const result = {
     hosts,
     vms,
+    clearedHost,
+    ...cleared,
     tasks,
     ...fleet.harm(),
     guardPollFound: server.engine.dispatcher.guardPollFound(),
@@ -133,6 +145,8 @@ async function runOnce(
   process.stdout.write(json ? `${JSON.stringify(result)}\n` : inWords(result))
   const good =
     Object.entries(tasks).every(([state, count]) => state === 'complete' || count === 0) &&
+    cleared.runningOnClearedHost === 0 &&
+    cleared.rewrittenStarts === moved.length &&
     result.overCommitted + result.twoWriters + result.guardPollFound === 0
   return good ? 0 : 1
 }
@@ -140,9 +154,13 @@ async function runOnce(
 const inWords = (result: {
   hosts: number
   vms: number
+  clearedHost: string
+  runningOnClearedHost: number
+  rewrittenStarts: number
   tasks: Record<string, number>
   durationMs: number
 }): string => `${result.vms} VMs on ${result.hosts} hosts.
+${result.clearedHost} was cleared with ${result.runningOnClearedHost} left running; ${result.rewrittenStarts} starts that waited for it went elsewhere.
 ${result.tasks['complete']} tasks complete, ${result.tasks['failed']} failed, in ${(result.durationMs / 1000).toFixed(1)} s.
 `
 

@@ -120,6 +120,12 @@ function groupOf(program: Command, groups: Map<string, Command>, { verb }: Comma
     group.allowExcessArguments(false)
     groups.set(first, group)
   }
+  group.summary(
+    group.commands
+      .map((sub) => sub.name())
+      .concat(second)
+      .join(', ')
+  )
   return group.command(second)
 }
 

@@ -5,6 +5,10 @@ import { needMiB, sharedStore, type DemoHost } from './scenario.ts'
 
 export type DemoFleet = {
   hosts: DemoHost[]
+  /** VMs that run on a host: what is so, not what is believed. */
+  running: (host: string) => number
+  /** From now on these guests take so long to shut down. */
+  slowDown(vms: readonly string[], shutdownMs: number): void
   /** What must never happen, counted from the journal of what really happened. */
   harm(): { overCommitted: number; twoWriters: number }
   /** May be called twice. */
@@ -44,6 +48,11 @@ export async function startDemoFleet(options: {
   }
   return {
     hosts: Object.entries(fleet.uris).map(([name, uri]) => ({ name, uri })),
+    running: (host) => [...fleet.host(host).domains.values()].filter((domain) => domain.active).length,
+    slowDown(vms, shutdownMs) {
+      for (const { domains } of fleet.hosts)
+        for (const { name, guest } of domains.values()) if (vms.includes(name)) guest.shutdownMs = shutdownMs
+    },
     harm: () => ({ overCommitted: fleet.journal.overCommitted, twoWriters: fleet.journal.twoWriters }),
     stop: () => (stopping ??= stop())
   }

@@ -1,6 +1,6 @@
 // The demo's script: what an operator does in a first hour, through the HTTP API and nothing else.
 import type { Submitted } from '../api/submission.ts'
-import type { PlanView, TaskPage } from '../api/task.ts'
+import type { PlanView, TaskPage, TaskView } from '../api/task.ts'
 import type { Client } from '../cli/client.ts'
 
 export type DemoHost = { name: string; uri: string }
@@ -13,7 +13,7 @@ const MEMORY_MIB = 512
 export const needMiB = Math.ceil(MEMORY_MIB * 1.05) + 256
 
 /** The demo's own VMs are called so: others are a visitor's, and left alone. */
-const vmName = (index: number): string => `demo${index + 1}`
+export const vmName = (index: number): string => `demo${index + 1}`
 export const isDemoVm = (name: string): boolean => /^demo\d+$/.test(name)
 
 type PlannedTask = { key?: string; action: string; args: Record<string, unknown>; after?: string[] }
@@ -65,6 +65,38 @@ export async function startAll(
     ],
     signal
   )
+}
+
+export type Cleared = {
+  /** VMs that ran on the host when it was said to be clear. */
+  runningOnClearedHost: number
+  /** Queued starts that named the host and were given another one. */
+  rewrittenStarts: number
+}
+
+/**
+ * Asks that `moving` VMs are stopped and started again on a host, and clears that host while these starts wait: its VMs migrate
+ * away, the starts go elsewhere. Then the host is restored, and what was there comes back.
+ */
+export async function clearAndRestore(
+  client: Client,
+  host: string,
+  moving: readonly string[],
+  running: (host: string) => number
+): Promise<Cleared> {
+  const asked = await submit(client, `move ${moving.length} VMs to ${host}`, [
+    ...moving.map((vm) => ({ action: 'vm.stop', args: { vm } })),
+    ...moving.map((vm) => ({ action: 'vm.start', args: { vm, host } }))
+  ])
+  const starts = asked.tasks.filter(({ action }) => action === 'vm.start').map(({ id }) => id)
+  await run(client, `clear ${host}`, [{ action: 'host.clear', args: { host, vms: 'migrate', pools: 'leave' } }])
+  const runningOnClearedHost = running(host)
+  await ended(client, asked)
+  const found = await Promise.all(starts.map((id) => client.get<TaskView>(`/tasks/${id}`)))
+  const named = found.map(({ args }) => (args as { host?: string }).host)
+  const rewrittenStarts = named.filter((other) => other !== undefined && other !== host).length
+  await run(client, `restore ${host}`, [{ action: 'host.restore', args: { host } }])
+  return { runningOnClearedHost, rewrittenStarts }
 }
 
 async function submit(client: Client, name: string, tasks: PlannedTask[], signal?: AbortSignal): Promise<Submitted> {

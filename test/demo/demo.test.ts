@@ -66,7 +66,7 @@ function start(words: string[] = []): {
 const sh = (line: string) => spawnSync('sh', ['-c', line], { cwd: root, env: env(), encoding: 'utf8' })
 
 test('what it prints works, a second one is refused, and nothing is left of it', { timeout: 180_000 }, async () => {
-  const demo = start()
+  const demo = start(['--hosts', '3', '--vms', '6'])
   child = demo.process
   await demo.until('Ctrl-C ends it')
   const commands = [...demo.out().matchAll(/^ {2}(\S*bin\/taskomatic .*)$/gm)].map((match) => match[1] ?? '')
@@ -92,20 +92,31 @@ test('what it prints works, a second one is refused, and nothing is left of it',
   expect(readdirSync(temporary)).toEqual([])
 })
 
-test('--once --json runs the script and ends with one JSON object', { timeout: 180_000 }, async () => {
-  const demo = start(['--once', '--json', '--hosts', '3', '--vms', '9'])
-  child = demo.process
-  const [code] = (await once(demo.process, 'close')) as [number]
-  const last = JSON.parse(demo.out().trim().split('\n').at(-1) ?? '') as { tasks: Record<string, number> }
-  expect(last).toEqual({
-    hosts: 3,
-    vms: 9,
-    tasks: { complete: 25, failed: 0, cancelled: 0 },
-    overCommitted: 0,
-    twoWriters: 0,
-    guardPollFound: 0,
-    durationMs: expect.any(Number)
-  })
-  expect(code).toBe(0)
-  expect(readdirSync(temporary)).toEqual([])
-})
+test(
+  '--once --json clears a host while starts wait for it, restores it, and says so in one JSON object',
+  {
+    timeout: 180_000
+  },
+  async () => {
+    const demo = start(['--once', '--json'])
+    child = demo.process
+    const [code] = (await once(demo.process, 'close')) as [number]
+    const last = JSON.parse(demo.out().trim().split('\n').at(-1) ?? '') as { tasks: Record<string, number> }
+    expect(last).toEqual({
+      hosts: 6,
+      vms: 60,
+      clearedHost: 'h1',
+      runningOnClearedHost: 0,
+      rewrittenStarts: 20,
+      tasks: { complete: expect.any(Number), failed: 0, cancelled: 0 },
+      overCommitted: 0,
+      twoWriters: 0,
+      guardPollFound: 0,
+      durationMs: expect.any(Number)
+    })
+    // 13 to prepare, 60 created, 60 started, 20 stopped and started, the clear and the restore with 10 migrations each.
+    expect(last.tasks['complete']).toBeGreaterThanOrEqual(195)
+    expect(code).toBe(0)
+    expect(readdirSync(temporary)).toEqual([])
+  }
+)
