@@ -13,7 +13,10 @@ import { RandomFleet } from './random-fleet.ts'
 import { emptied } from './support.ts'
 
 const given = process.env['TASKOMATIC_SEED']
-const seeds = given === undefined ? [1, Date.now() % 1_000_000] : [Number(given)]
+/** Crowds by fresh seeds, beside one that is always the same; `npm run prove -- order-crowd` has 60. */
+const crowds = Number(process.env['TASKOMATIC_CROWDS'] ?? 1)
+const first = Date.now() % 1_000_000
+const seeds = given === undefined ? [1, ...Array.from({ length: crowds }, (_, at) => first + at)] : [Number(given)]
 
 let fresh: FreshDatabase
 beforeAll(async () => {
