@@ -21,6 +21,8 @@ function read(image: Buffer, descriptor: 16 | 17): Map<string, Buffer> {
       offset = (Math.floor(offset / 2048) + 1) * 2048
       continue
     }
+    // No record crosses the end of a sector: readers stop there.
+    expect(Math.floor((offset + size - 1) / 2048)).toBe(Math.floor(offset / 2048))
     const id = image.subarray(offset + 33, offset + 33 + (image[offset + 32] ?? 0))
     if ((image[offset + 25] ?? 0) === 0) {
       const name = descriptor === 17 ? Buffer.from(id).swap16().toString('utf16le') : id.toString('latin1')
@@ -55,6 +57,14 @@ test('every file is found again under its name with its bytes', () => {
     }),
     { numRuns: 60 }
   )
+})
+
+test('a directory of many long names takes several sectors', () => {
+  const given = Array.from({ length: 32 }, (_, index) => ({
+    name: `${index}`.padEnd(64, 'x'),
+    bytes: Buffer.from([index])
+  }))
+  expect(read(isoImage('cidata', given), 17).size).toBe(32)
 })
 
 test.each([
