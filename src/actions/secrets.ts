@@ -3,7 +3,7 @@ import type { TSchema } from 'typebox'
 import type { Json, JsonObject } from '../db/json.ts'
 import type { Action } from './action.ts'
 
-export const hidden = '(hidden)'
+const hidden = '(hidden)'
 
 type Annotated = TSchema & { 'x-secret'?: true; properties?: Record<string, TSchema>; items?: TSchema }
 
