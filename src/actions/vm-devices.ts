@@ -58,6 +58,15 @@ export function changeableVm(
   if (refusal) return { refusal }
   const elsewhere = refuseActiveElsewhere(vm)
   if (elsewhere) return { refusal: elsewhere }
+  if (vm.hasSavedImage && !isActive(vm.power)) {
+    return {
+      refusal: impossible(
+        'vm_has_saved_image',
+        `${named(vm)} has a saved image, which knows only the devices that it had`,
+        'start it first; it goes on from there'
+      )
+    }
+  }
   if (vm.power !== 'stopping' && vm.power !== 'suspended') return { vm }
   return {
     refusal: impossible(

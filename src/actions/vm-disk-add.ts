@@ -21,6 +21,7 @@ import {
 } from './action.ts'
 import { attempt, type Step } from './attempt.ts'
 import { ownError } from './error.ts'
+import { limit, oneOf } from './limits.ts'
 import { dropMarker, isMarked, makeVolume, unmakeVolume, VolumeTaken } from './new-volume.ts'
 import { belowEffects } from './vm-create.ts'
 import { refuseExisting, refuseNew } from './vm-create-check.ts'
@@ -48,6 +49,8 @@ export const vmDiskAdd = action({
   fillIn: fillInDisk,
   title: ({ vm, target }, state) => `${vmTitle('Add disk', vm, state)}:${target ?? ''}`,
   claims: (args, state) => [...vmClaims(args.vm, state), ...diskClaims(addedDisk(args), state)],
+  // A copy keeps its store busy.
+  limits: ({ from, linked, store }) => (from === undefined || linked ? [] : oneOf(limit.storage(store ?? ''))),
   check: (args, state) => check(args, state),
   effect: (args, state) => effects(args, state),
   bindTo: ({ vm }, state) => bindToVm(vm, state),

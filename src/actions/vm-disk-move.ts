@@ -11,6 +11,7 @@ import type { Effect } from '../queue/task.ts'
 import { action, impossible, possible, type Verdict } from './action.ts'
 import { attempt } from './attempt.ts'
 import { refuseChangeOfImage } from './image-use.ts'
+import { limit, oneOf } from './limits.ts'
 import { newName, splitVolume, StoreRef, VmRef, VolumeRef } from './refs.ts'
 import { changeableVm, diskNamed, refuseUnknownDisk, volumeName, volumeOf } from './vm-devices.ts'
 import { DiskRef } from './vm-disk-args.ts'
@@ -71,6 +72,7 @@ export const vmDiskMove = action({
       ...(source ? [storeWork(state, source.store), exclusive(resource.volume(source.store, source.volume))] : [])
     ]
   },
+  limits: ({ store }) => oneOf(limit.storage(store)),
   check: (given, state) => check(given, state),
   effect: (given, state) => effects(given, state),
   bindTo: ({ vm }, state) => bindToVm(vm, state),
@@ -111,12 +113,6 @@ function refuseDisk(vm: VmFacts, disk: PlacedDisk): Verdict | undefined {
     )
   if (disk.readOnly && isActive(vm.power))
     return impossible('not_movable', `${what} is read-only: it moves only while the VM is off`, 'stop the VM first')
-  if (vm.hasSavedImage)
-    return impossible(
-      'vm_has_saved_image',
-      `${named(vm)} has a saved image, which names ${disk.source ?? 'its disk'}`,
-      'start it, then move the disk'
-    )
   if (vm.snapshots.length > 0)
     return impossible(
       'vm_has_snapshots',

@@ -142,6 +142,12 @@ function check(given: Args, state: FleetState): Verdict {
       `disk ${disk.target} of ${named(vm)} is no volume of a known store`,
       'remove the disk without its volume, and delete the file on its host'
     )
+  if (vm.snapshots.length > 0)
+    return impossible(
+      'vm_has_snapshots',
+      `${named(vm)} has snapshots, which need the volume of ${disk.target}`,
+      'delete its snapshots first, or remove the disk without its volume'
+    )
   return refuseDeletion(vm.uuid, volume.store, volume.volume, state) ?? possible
 }
 

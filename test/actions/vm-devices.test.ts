@@ -9,6 +9,7 @@ import { vmDiskRemove } from '../../src/actions/vm-disk-remove.ts'
 import { vmDiskResize } from '../../src/actions/vm-disk-resize.ts'
 import { vmNicAdd } from '../../src/actions/vm-nic-add.ts'
 import { vmNicRemove } from '../../src/actions/vm-nic-remove.ts'
+import { vmSave } from '../../src/actions/vm-save.ts'
 import { vmStart } from '../../src/actions/vm-start.ts'
 import { vmStop } from '../../src/actions/vm-stop.ts'
 import { volumeCreate } from '../../src/actions/volume-create.ts'
@@ -123,16 +124,19 @@ test('what cannot be plugged is refused with the way out', () =>
   withStage({}, async (stage) => {
     const web1 = await running(stage)
     const web2 = await made(stage, 'web2')
+    const saved = await running(stage, 'saved')
+    await stage.done(vmSave, { vm: saved })
     const refusals = [
       [vmDiskAdd, { vm: web1, store: 'nfs1', sizeMiB: 1, bus: 'sata' }, 'not_pluggable'],
       [vmDiskAdd, { vm: web1, store: 'nfs1', sizeMiB: 1, target: 'vda' }, 'target_taken'],
       [vmDiskAdd, { vm: web1, volume: 'nfs1/web2.qcow2' }, 'volume_in_use'],
       [vmDiskAdd, { vm: web1, volume: 'nfs1/web1.qcow2' }, 'volume_twice'],
       [vmDiskAdd, { vm: web1, store: 'nfs1' }, 'bad_disk'],
+      [vmDiskAdd, { vm: saved, store: 'nfs1', sizeMiB: 1 }, 'vm_has_saved_image'],
       [vmDiskRemove, { vm: web2, disk: 'vda', volume: 'nfs1/web1.qcow2' }, 'other_volume']
     ] as const
     for (const [of, args, code] of refusals) expect(errorIn(await stage.run(of, args))).toMatchObject({ code })
-    expect(files(stage)).toEqual(['/web1.qcow2', '/web2.qcow2'])
+    expect(files(stage)).toEqual(['/saved.qcow2', '/web1.qcow2', '/web2.qcow2'])
   }))
 
 /** A second store, which all hosts have as pool `fast`. */
