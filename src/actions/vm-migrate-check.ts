@@ -36,8 +36,24 @@ export function checkMigrate(args: VmMigrateArgs, state: FleetState): Verdict {
   if (to !== null && placeOf(vm) === to && (vm.activeOn !== null || args.offline))
     return nothingToDo(`${named(vm)} is on ${to} already`)
   if (args.offline) return refuseOffline(vm, to, args, state) ?? possible
-  return refuseState(vm, args, state) ?? (to === null ? undefined : refuseThere(vm, to, args, state)) ?? possible
+  return together([...refusalsOfState(vm, args, state), ...(to === null ? [] : refusalsThere(vm, to, args, state))])
 }
+
+/** Everything that stands in the way, so that nobody mends one thing only to learn of the next. The first gives the code. */
+function together(found: readonly (Verdict | undefined)[]): Verdict {
+  const refusals = found.filter((verdict) => verdict?.verdict === 'impossible')
+  const [first, ...more] = [...new Map(refusals.map((refusal) => [refusal.message, refusal])).values()]
+  if (!first || more.length === 0) return first ?? possible
+  const all = [first, ...more].slice(0, maxRefusals)
+  const left = more.length + 1 - all.length
+  return impossible(
+    first.code,
+    all.map(({ message }) => message).join('; ') + (left > 0 ? `; and ${left} more` : ''),
+    [...new Set(all.map(({ next }) => next))].join('; ')
+  )
+}
+
+const maxRefusals = 8
 
 /** Options that say how a running guest's memory travels, and mean nothing to a definition. */
 const liveOptions = ['managed', 'copyStorage', 'postCopy', 'autoConverge', 'unsafe', 'tls', 'bandwidthMiBps'] as const
@@ -64,7 +80,13 @@ function refuseOffline(vm: VmFacts, to: string | null, args: VmMigrateArgs, stat
   return tied && impossible(tied.code, tied.message, tied.next)
 }
 
-function refuseState(vm: VmFacts, args: VmMigrateArgs, state: FleetState): Verdict | undefined {
+const refusalsOfState = (vm: VmFacts, args: VmMigrateArgs, state: FleetState): (Verdict | undefined)[] => [
+  refuseCarried(vm, args),
+  refusePower(vm, state)
+]
+
+/** What it has and cannot take along. */
+function refuseCarried(vm: VmFacts, args: VmMigrateArgs): Verdict | undefined {
   if (vm.snapshots.length > 0 && args.copyStorage) {
     return impossible(
       'has_snapshots',
@@ -80,6 +102,10 @@ function refuseState(vm: VmFacts, args: VmMigrateArgs, state: FleetState): Verdi
       'detach the device first, or stop the VM and start it elsewhere'
     )
   }
+  return undefined
+}
+
+function refusePower(vm: VmFacts, state: FleetState): Verdict | undefined {
   // Paused by its own migration, which an earlier attempt began: the run joins it.
   const moving = state.phase === 'starting' || mayResume(vm.reason)
   if (vm.power === 'running' || (vm.power === 'paused' && moving)) return undefined
@@ -97,11 +123,12 @@ function refuseState(vm: VmFacts, args: VmMigrateArgs, state: FleetState): Verdi
   )
 }
 
-const refuseThere = (vm: VmFacts, to: string, args: VmMigrateArgs, state: FleetState): Verdict | undefined =>
-  refuseTarget(vm, to, args, state) ??
-  refuseTaken(vm, to, state) ??
-  refuseDisks(vm, to, args, state) ??
-  refuseNetworks(vm, to, state)
+const refusalsThere = (vm: VmFacts, to: string, args: VmMigrateArgs, state: FleetState): (Verdict | undefined)[] => [
+  refuseTarget(vm, to, args, state),
+  refuseTaken(vm, to, state),
+  ...refuseDisks(vm, to, args, state),
+  ...refuseNetworks(vm, to, state)
+]
 
 /** Who carries it through: the hosts among themselves, or we, phase by phase. */
 export const isManaged = (vm: VmFacts, args: VmMigrateArgs, state: FleetState): boolean =>
@@ -163,16 +190,17 @@ function refuseTaken(vm: VmFacts, to: string, state: FleetState): Verdict | unde
   )
 }
 
-function refuseNetworks(vm: VmFacts, to: string, state: FleetState): Verdict | undefined {
-  for (const nic of vm.nics) {
-    if (nic.kind !== 'network' || nic.source === null) continue
+function refuseNetworks(vm: VmFacts, to: string, state: FleetState): Verdict[] {
+  return vm.nics.flatMap((nic) => {
+    if (nic.kind !== 'network' || nic.source === null) return []
     const network = state.network(to, nic.source)
-    if (network?.active) continue
-    return impossible(
-      'network_not_on_target',
-      `${named(vm)} has a card on network ${quote(nic.source)}, which ${to} ${network ? 'has not started' : 'does not have'}`,
-      network ? `start it on ${to}` : 'choose a host that has it'
-    )
-  }
-  return undefined
+    if (network?.active) return []
+    return [
+      impossible(
+        'network_not_on_target',
+        `${named(vm)} has a card on network ${quote(nic.source)}, which ${to} ${network ? 'has not started' : 'does not have'}`,
+        network ? `start it on ${to}` : 'choose a host that has it'
+      )
+    ]
+  })
 }

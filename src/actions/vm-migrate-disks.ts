@@ -32,13 +32,11 @@ export function refuseDisks(
   to: string,
   how: Pick<VmMigrateArgs, 'copyStorage'>,
   state: FleetState
-): Verdict | undefined {
-  for (const disk of vm.disks) {
-    if (disk.kind === 'none' || disk.source === null) continue
-    const refusal = isWritable(disk) ? refuseWritable(vm, disk, to, how, state) : refuseDrive(vm, disk, to, state)
-    if (refusal) return refusal
-  }
-  return undefined
+): (Verdict | undefined)[] {
+  const there = vm.disks.filter((disk) => disk.kind !== 'none' && disk.source !== null)
+  return there.map((disk) =>
+    isWritable(disk) ? refuseWritable(vm, disk, to, how, state) : refuseDrive(vm, disk, to, state)
+  )
 }
 
 function refuseWritable(

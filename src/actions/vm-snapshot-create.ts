@@ -13,6 +13,7 @@ import {
   type Probe
 } from './action.ts'
 import { attempt, type Step } from './attempt.ts'
+import { putBackSnapshots } from './carried-snapshots.ts'
 import { ownError } from './error.ts'
 import { VmRef } from './refs.ts'
 import {
@@ -92,6 +93,9 @@ async function create(ctx: ActionContext, given: Args, step: Step): Promise<Outc
   step('look whether the snapshot exists')
   const { host, vm } = await boundVm(ctx, given.vm)
   if (!vm) return failed(notThere(given.vm, host.name))
+  // A migration that died, and was not tried again, has left those that it took off with us.
+  const untold = await putBackSnapshots(ctx, vm, host.name, step)
+  if (untold) return failed(untold)
   const known = vm.snapshots.find(({ name }) => name === nameOf(given))
   if (known && !isOurs(ctx, known)) return failed(taken(vm.name, known, host.name))
   if (!known) {

@@ -88,6 +88,20 @@ test.each(['keep its snapshots', 'take its snapshots off the source', 'migrate',
     })
 )
 
+test('a migration that died and is not tried again: the next snapshot brings them back first', () =>
+  withStage({}, async (stage) => {
+    const uuid = await made(stage)
+    const onStep = (step: string) => {
+      if (step === 'migrate') throw new Error('died')
+    }
+    await expect(stage.task(vmMigrate, { vm: uuid, to: 'h2' }).run({ onStep })).rejects.toThrow('died')
+    await stage.relist()
+    expect(await on(stage, 'h1', uuid)).toEqual([])
+    expect(await stage.done(vmSnapshotCreate, { vm: uuid, name: 'more' })).toMatchObject({ parent: 'tip' })
+    expect((await on(stage, 'h1', uuid)).map(([name]) => name)).toEqual(['root', 'leaf', 'tip', 'more'])
+    expect(kept(stage, uuid)).toBe(0)
+  }))
+
 test('a target that refuses them has the VM, and they stay kept until another attempt', () =>
   withStage({}, async (stage) => {
     const uuid = await made(stage)

@@ -367,6 +367,22 @@ describe('vm.migrate', () => {
     ).toBeUndefined()
   })
 
+  test('everything that stands in the way is said at once', () => {
+    const vm = {
+      ...running,
+      disks: [
+        disk('h1/default', 'a'),
+        disk('h1/default', 'cd.iso', { device: 'cdrom', readOnly: true, target: 'sda' })
+      ],
+      nics: [{ mac: '', kind: 'network', source: 'dmz', model: null }],
+      pins: [{ kind: 'device', what: 'host pci device' } as const]
+    }
+    const verdict = vmMigrate.check(move, fleet(vm).vm(2, { name: 'web1', home: 'h2' }).queued())
+    expect(verdict).toMatchObject({ verdict: 'impossible', code: 'passthrough_device' })
+    for (const part of ['host pci device', 'another VM', 'disk vda', 'cdrom sda', 'network "dmz"'])
+      expect((verdict as { message: string }).message).toContain(part)
+  })
+
   test('disks without a lock are never moved by the hosts among themselves', () => {
     const by = (more: object) => {
       const state = fleet({ ...running, disks: [disk('nfs1', 'a', more)] }).queued()
