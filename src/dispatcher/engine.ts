@@ -9,6 +9,7 @@ import type { Staging } from '../staging/staging.ts'
 import { HostConnections, type HostConnectionsOptions } from '../host/connections.ts'
 import { startAutostarter, type Autostarter } from './autostart.ts'
 import { startDispatcher, type Dispatcher, type DispatcherOptions } from './dispatcher.ts'
+import { startDefinitionKeeper } from './keep-definitions.ts'
 import { readInstance } from '../inventory/installation.ts'
 import { createObserver } from './watch-observer.ts'
 import { startWatchers, type Watchers, type WatchOptions } from './watch.ts'
@@ -48,16 +49,19 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     // Before there is a dispatcher nothing may write.
     fence: () => (dispatcher ? dispatcher.whyFenced() : 'the dispatcher has not started')
   })
+  const keeper = startDefinitionKeeper({ database, hosts, definitionKey, log })
   const watchers = await startWatchers({
     database,
     hosts,
     log,
     onHostUp: (host) => {
       autostarter?.look()
+      keeper.hostUp(host)
       dispatcher
         ?.hostUp(host)
         .catch((error: unknown) => log.error({ err: error, host }, 'what waits for the host was not woken'))
     },
+    onDefined: (host, uuid) => keeper.changed(host, uuid),
     ...(options.guardListMs === undefined ? {} : { guardMs: options.guardListMs }),
     ...(options.onMissed ? { onMissed: options.onMissed } : {})
   })
@@ -76,7 +80,8 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
       database,
       hosts,
       definitionKey,
-      onConfirmedOff: async (host) => dispatcher?.hostOff(host)
+      onConfirmedOff: async (host) => dispatcher?.hostOff(host),
+      onSeen: (host, uuid) => keeper.changed(host, uuid)
     }),
     ...(workers === undefined ? {} : { workers }),
     ...(drainMs === undefined ? {} : { drainMs }),
@@ -97,6 +102,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     await autostarter?.stop()
     await started.stop()
     await watchers.stop()
+    await keeper.stop()
     await hosts.stop()
   }
   return { dispatcher: started, watchers, hosts, autostarter, stop: () => (stopping ??= stop()) }

@@ -17,6 +17,8 @@ export type HostWatcherParts = {
   /** How long an event may take before a change found by the guard list counts as missed. */
   graceMs: number
   onUp: (host: string) => void
+  /** A VM may have another definition than before. */
+  onDefined: (host: string, uuid: string) => void
   onMissed: (host: string, change: VmChange) => void
 }
 
@@ -83,6 +85,7 @@ export class HostWatcher {
   #changed(change: HostChange): void {
     if (change.kind === 'vm' || change.kind === 'job') {
       this.#heardAt.set(change.uuid, performance.now())
+      if (change.kind === 'vm' && change.event === 'defined') this.#parts.onDefined(this.#parts.name, change.uuid)
       this.#vms.add(change.uuid)
     } else if (change.kind === 'pool') this.#pools.add(change.name)
     else this.#list = 'yes'

@@ -6,6 +6,7 @@ import { keepBeforeEdit, keepDefinition, noteEdited, readBeforeEdit, readDefinit
 import { dropImage, putImage } from '../inventory/images.ts'
 import { addHost, forgetHost, knownHosts, setCordon } from '../inventory/hosts.ts'
 import type { KnownHost } from '../inventory/hosts.ts'
+import { changeLabels } from '../inventory/labels.ts'
 import { beginSight, recordHost, recordListing, recordPool, recordVm } from '../inventory/observe.ts'
 import { confirmOff, isConfirmedOff, leaveBehind } from '../inventory/maintenance.ts'
 import { shareStore } from '../inventory/stores.ts'
@@ -14,6 +15,7 @@ import { dropKeptSnapshots, keepSnapshots, readKeptSnapshots } from '../inventor
 import { bindWhereabouts, whereabouts } from '../inventory/whereabouts.ts'
 import { resource } from '../model/resource.ts'
 import { unpark } from '../queue/dispatch.ts'
+import { readLimits, setCap } from '../queue/limits.ts'
 import { anyRoom } from './choose-host.ts'
 
 export type ObserverParts = {
@@ -24,15 +26,19 @@ export type ObserverParts = {
   definitionKey: Buffer
   /** Settles what nobody could tell of a host that was just confirmed off. */
   onConfirmedOff?: (host: string) => Promise<void>
+  /** A VM that has a definition there was looked at: it may be another one than before. */
+  onSeen?: (host: string, uuid: string) => void
 }
 
-export function createObserver({ database, hosts, definitionKey, onConfirmedOff }: ObserverParts): Observer {
+export function createObserver({ database, hosts, definitionKey, onConfirmedOff, onSeen }: ObserverParts): Observer {
   // Other processes hear of it by notification; this one must not have to wait for that.
   const hostsChanged = async () => hosts.setHosts(await knownHosts(database))
   return {
     async vm(host, uuid) {
       const sight = await beginSight(database)
-      await recordVm(database, sight, host, uuid, await hosts.host(host).vm(uuid))
+      const seen = await hosts.host(host).vm(uuid)
+      await recordVm(database, sight, host, uuid, seen)
+      if (seen?.persistent) onSeen?.(host, uuid)
     },
     async pool(host, pool) {
       const sight = await beginSight(database)
@@ -68,6 +74,12 @@ export function createObserver({ database, hosts, definitionKey, onConfirmedOff 
     isConfirmedOff: (host) => isConfirmedOff(database, host),
     leaveBehind: (uuid, host) => database.transaction((tx) => leaveBehind(tx, uuid, host)),
     setImage: (name, image) => (image ? putImage(database, { ...image, name }) : dropImage(database, name)),
+    setLabels: (kind, name, change) => database.transaction((tx) => changeLabels(tx, kind, name, change)),
+    async setLimit(key, cap) {
+      const before = (await readLimits(database)).find((limit) => limit.key === key && limit.own)?.cap ?? null
+      await setCap(database, key, cap)
+      return before
+    },
     shareStore: (store, pools) => database.transaction((tx) => shareStore(tx, store, pools)),
     whereabouts: (uuid) => whereabouts(database, uuid),
     bindWhereabouts: (uuid, host) => bindWhereabouts(database, uuid, host),

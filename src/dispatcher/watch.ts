@@ -13,6 +13,8 @@ export type WatchOptions = {
   log: Logger
   /** The host is up, and the inventory has what is on it: what waits for it may go on. */
   onHostUp: (host: string) => void
+  /** A VM may have another definition than before. */
+  onDefined?: (host: string, uuid: string) => void
   /** Between two guard lists of a host. Default 300,000. */
   guardMs?: number
   /** How late an event may be. Default 2,000. */
@@ -52,6 +54,7 @@ export async function startWatchers(options: WatchOptions): Promise<Watchers> {
       guardMs,
       graceMs,
       onUp: options.onHostUp,
+      onDefined: options.onDefined ?? (() => {}),
       onMissed: options.onMissed ?? (() => {})
     })
     watchers.set(name, watcher)

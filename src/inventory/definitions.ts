@@ -111,6 +111,21 @@ export async function readBeforeEdit(
   return row && { xml: unseal(key, uuid, row.before), editedDigest: row.editedDigest }
 }
 
+/** VMs that have their definition on this host and of which none is kept, or none of the last day. */
+export async function unkeptVms(sql: Sql, host: string): Promise<string[]> {
+  const rows = await sql.query<{ vm: string }>(
+    `select v.uuid as vm from inventory.vm v
+     join inventory.whereabouts w on w.vm = v.uuid and w.host = v.home and w.persistent
+     left join inventory.definition d on d.vm = v.uuid
+     where v.home = $1 and v.gone_at is null
+       and (d.sealed is null or d.host <> v.home or d.kept_at < clock_timestamp() - interval '1 day')
+     order by d.kept_at nulls first, v.uuid
+     limit 10000`,
+    [host]
+  )
+  return rows.map(({ vm }) => vm)
+}
+
 /** Bound to the VM: a row put in another's place does not open. */
 export function seal(key: Buffer, uuid: string, xml: string): Buffer {
   const nonce = randomBytes(NONCE_BYTES)
