@@ -1,6 +1,10 @@
-// Makes a directory pool on one host: define, build (never over existing data), start, autostart.
-// It is a store of its own until it is declared, and proven, to be one with other hosts' pools (store.share).
+// Makes a pool on one host: define, build (never over existing data), start, autostart. Pools with one remote source are one store by
+// themselves; of others it is declared, and proven (store.share).
 import { Type, type Static } from 'typebox'
+import { HostError } from '../host/error.ts'
+import { poolProblem, targetOf, type PoolSource, type PoolSpec } from '../host/pool-xml.ts'
+import { isSamePool } from '../host/storage.ts'
+import type { FleetState } from '../inventory/fleet-state.ts'
 import { resource } from '../model/resource.ts'
 import { quote } from '../model/name.ts'
 import type { ObservedPool } from '../model/storage.ts'
@@ -18,19 +22,65 @@ import {
 import { attempt, type Step } from './attempt.ts'
 import { ownError } from './error.ts'
 import { refuseUnknownHost } from './host-refusal.ts'
-import { poolClaims, poolFields, poolId } from './pool-args.ts'
+import { poolClaims, poolFields, poolId, storeNameOf } from './pool-args.ts'
+import { exclusive } from './vm-place.ts'
+
+const text = (description: string, maxLength = 255) => Type.String({ description, minLength: 1, maxLength })
+
+const source = Type.Object(
+  {
+    hosts: Type.Optional(
+      Type.Array(text('Name or address, with :PORT where it is not the usual one'), { maxItems: 16 })
+    ),
+    path: Type.Optional(text('Directory that the host exports', 1024)),
+    devices: Type.Optional(Type.Array(text('Block device, or the IQN of an iSCSI target', 1024), { maxItems: 64 })),
+    name: Type.Optional(text('Volume group, or pool of the cluster')),
+    format: Type.Optional(text('Of a file system ext4, xfs …; of netfs nfs, cifs, glusterfs', 32)),
+    auth: Type.Optional(
+      Type.Object(
+        {
+          username: text('User'),
+          secret: Type.String({ description: 'UUID of a secret on the host', format: 'uuid', maxLength: 36 })
+        },
+        { additionalProperties: false, description: 'CHAP of iSCSI, cephx of rbd' }
+      )
+    )
+  },
+  { additionalProperties: false, description: 'Where the bytes are, as the type needs it' }
+)
 
 const args = Type.Object(
   {
     ...poolFields,
-    type: Type.Optional(Type.Literal('dir', { description: 'A directory of the host; default dir', default: 'dir' })),
-    target: Type.String({
-      description: 'Absolute path of the directory on the host; made if it is not there',
-      minLength: 2,
-      maxLength: 1024,
-      pattern: '^(/[^/\\x00-\\x1f\\x7f]+)+$',
-      'x-rule': 'an absolute path without a slash at its end'
-    }),
+    type: Type.Optional(
+      Type.Union(
+        [
+          Type.Literal('dir'),
+          Type.Literal('fs'),
+          Type.Literal('netfs'),
+          Type.Literal('logical'),
+          Type.Literal('iscsi'),
+          Type.Literal('rbd')
+        ],
+        { description: 'dir: a directory of the host; fs, netfs, logical, iscsi, rbd; default dir', default: 'dir' }
+      )
+    ),
+    target: Type.Optional(
+      Type.String({
+        description: 'Absolute path at which it appears on the host; made if it is not there',
+        minLength: 2,
+        maxLength: 1024,
+        pattern: '^(/[^/\\x00-\\x1f\\x7f]+)+$',
+        'x-rule': 'an absolute path without a slash at its end'
+      })
+    ),
+    source: Type.Optional(source),
+    build: Type.Optional(
+      Type.Boolean({
+        description: 'Make the file system or volume group, only where there is nothing yet; default false',
+        default: false
+      })
+    ),
     autostart: Type.Optional(
       Type.Boolean({ description: 'Start it when its host starts; default true', default: true })
     )
@@ -40,25 +90,49 @@ const args = Type.Object(
 
 type Args = Static<typeof args>
 
+const specOf = ({ pool, type = 'dir', target, source: from, build }: Args): PoolSpec => ({
+  name: pool,
+  type,
+  target: target ?? null,
+  ...(from ? { source: from as PoolSource } : {}),
+  ...(build ? { build } : {})
+})
+
+/** Of what is reached from every host alike there is one store, which takes the pool's name; else each host has its own. */
+function storeOf(given: Args, state: FleetState): string {
+  const known = state.pool(given.host, given.pool)?.store
+  if (known !== undefined) return known
+  const isRemote = given.type === 'netfs' || given.type === 'iscsi' || given.type === 'rbd'
+  const same = isRemote ? state.store(given.pool) : undefined
+  return isRemote && (!same || same.type === given.type) ? given.pool : `${given.host}/${given.pool}`
+}
+
 export const poolCreate = action({
   name: 'pool.create',
-  summary: 'Make a directory pool on a host',
+  summary: 'Make a pool on a host',
   args,
   title: ({ host, pool }) => `Create pool ${pool} on ${host}`,
-  claims: (given, state) => poolClaims(given, state, 'exclusive'),
+  claims(given, state) {
+    const store = storeOf(given, state)
+    const isOther = store !== storeNameOf(state, given)
+    return [...poolClaims(given, state, 'exclusive'), ...(isOther ? [exclusive(resource.store(store))] : [])]
+  },
   check(given, state) {
     const refusal = refuseUnknownHost(state, given.host)
     if (refusal) return refusal
-    if (given.target.split('/').some((part) => part === '.' || part === '..')) {
+    const spec = specOf(given)
+    const problem = poolProblem(spec)
+    if (problem !== undefined) return impossible('bad_pool', problem, 'see `taskomatic pool create --help`')
+    if ((given.target ?? '').split('/').some((part) => part === '.' || part === '..')) {
       return impossible(
         'bad_path',
-        `${quote(given.target)} has a part "." or "..": a target is written plainly`,
+        `${quote(given.target ?? '')} has a part "." or "..": a target is written plainly`,
         'write the path without them'
       )
     }
     const pool = state.pool(given.host, given.pool)
     if (!pool) return possible
-    if (pool.type === 'dir' && pool.target === given.target) {
+    if (pool.type === spec.type && pool.target === targetOf(spec)) {
       return pool.active ? nothingToDo(`${poolId(given)} is there and active already`) : possible
     }
     return impossible(
@@ -68,9 +142,11 @@ export const poolCreate = action({
     )
   },
   effect(given, state) {
-    const { host, pool, target } = given
+    const { host, pool } = given
+    const spec = specOf(given)
+    const target = targetOf(spec)
     const before = state.pool(host, pool)
-    const store = before?.store ?? `${host}/${pool}`
+    const store = storeOf(given, state)
     const pools = { ...state.store(store)?.pools, [host]: { pool, target, active: true } }
     return [
       {
@@ -80,7 +156,7 @@ export const poolCreate = action({
             host,
             name: pool,
             uuid: null,
-            type: 'dir',
+            type: spec.type,
             store,
             target,
             capacityBytes: 0,
@@ -92,7 +168,12 @@ export const poolCreate = action({
       },
       {
         subject: resource.store(store),
-        facts: { name: store, shared: state.store(store)?.shared ?? false, type: 'dir', pools }
+        facts: {
+          name: store,
+          shared: state.store(store)?.shared ?? !store.includes('/'),
+          type: spec.type,
+          pools
+        }
       }
     ]
   },
@@ -103,16 +184,21 @@ export const poolCreate = action({
 })
 
 const isMade = (pool: ObservedPool | undefined, given: Args): boolean =>
-  pool?.type === 'dir' && pool.target === given.target && pool.active && pool.autostart === (given.autostart ?? true)
+  pool !== undefined && isSamePool(pool, specOf(given)) && pool.active && pool.autostart === (given.autostart ?? true)
 
 async function create(ctx: ActionContext, given: Args, step: Step): Promise<Outcome> {
   const host = ctx.host(given.host)
   step('look at the pool')
   const before = await host.pool(given.pool)
-  if (before && (before.type !== 'dir' || before.target !== given.target)) return failed(taken(given, before))
+  if (before && !isSamePool(before, specOf(given))) return failed(taken(given, before))
   if (!isMade(before, given)) {
     step('define, build and start the pool')
-    await host.definePool({ name: given.pool, type: 'dir', target: given.target })
+    try {
+      await host.definePool(specOf(given))
+    } catch (error) {
+      if (!before) await undefineFailed(ctx, given, error)
+      throw error
+    }
     step('set autostart')
     await host.setPoolAutostart(given.pool, given.autostart ?? true)
   }
@@ -120,7 +206,20 @@ async function create(ctx: ActionContext, given: Args, step: Step): Promise<Outc
   const pool = await host.pool(given.pool)
   if (!isMade(pool, given)) return failed(notMade(given, pool))
   await ctx.observe.pool(given.host, given.pool)
-  return complete({ host: given.host, pool: given.pool, target: given.target, volumes: pool?.volumes.length ?? 0 })
+  const target = pool?.target ?? null
+  return complete({ host: given.host, pool: given.pool, target, volumes: pool?.volumes.length ?? 0 })
+}
+
+/** What the host refused to build or to start was defined by us, and is undefined again; a build is never undone. */
+async function undefineFailed(ctx: ActionContext, given: Args, error: unknown): Promise<void> {
+  if (!(error instanceof HostError) || error.code !== 'refused') return
+  try {
+    const left = await ctx.host(given.host).pool(given.pool)
+    if (left && !left.active) await ctx.host(given.host).undefinePool(given.pool)
+  } catch (other) {
+    // It must not hide why it was needed.
+    ctx.log('warn', `${poolId(given)} may be left defined: ${other instanceof Error ? other.message : ''}`)
+  }
 }
 
 async function probe(ctx: ActionContext, given: Args): Promise<Probe> {
@@ -130,7 +229,7 @@ async function probe(ctx: ActionContext, given: Args): Promise<Probe> {
     : null
   if (!isMade(pool, given)) return { happened: 'no', evidence }
   await ctx.observe.pool(given.host, given.pool)
-  return { happened: 'yes', evidence, result: { host: given.host, pool: given.pool, target: given.target } }
+  return { happened: 'yes', evidence, result: { host: given.host, pool: given.pool, target: pool?.target ?? null } }
 }
 
 const taken = (given: Args, pool: ObservedPool) =>

@@ -4,6 +4,7 @@ import type { ObservedNetwork, ObservedPool, ObservedVolume } from '../model/sto
 import type { ObservedVm, VmMark, VmSpec } from '../model/vm.ts'
 import type { DiskUsers } from './disk-users.ts'
 import type { Networks } from './networks.ts'
+import type { PoolSpec } from './pool-xml.ts'
 import type { VmDeviceCalls } from './vm-devices.ts'
 import type { VmSettingsCalls } from './vm-settings.ts'
 import type { ManagedMigration } from './managed-migration.ts'
@@ -62,7 +63,15 @@ export type VmXmlOptions = {
 }
 
 export interface Host
-  extends VolumeStreams, Snapshots, ManagedMigration, MigrationNeeds, DiskUsers, Networks, VmDeviceCalls, VmSettingsCalls {
+  extends
+    VolumeStreams,
+    Snapshots,
+    ManagedMigration,
+    MigrationNeeds,
+    DiskUsers,
+    Networks,
+    VmDeviceCalls,
+    VmSettingsCalls {
   readonly name: string
 
   identify(): Promise<HostIdentity>
@@ -114,8 +123,8 @@ export interface Host
 
   // Storage.
   pool(name: string): Promise<ObservedPool | undefined>
-  /** Defines, builds (never over existing data) and starts a directory pool; every step is skipped where it is already so. */
-  definePool(spec: { name: string; type: 'dir'; target: string }): Promise<void>
+  /** Defines, builds where asked (never over existing data) and starts a pool; every step is skipped where it is already so. */
+  definePool(spec: PoolSpec): Promise<void>
   buildPool(name: string): Promise<void>
   startPool(name: string): Promise<void>
   stopPool(name: string): Promise<void>

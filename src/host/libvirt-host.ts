@@ -216,7 +216,7 @@ export class LibvirtHost implements Host {
   markVm: Host['markVm'] = (uuid, mark) => this.#settings.markVm(uuid, mark)
 
   pool = (name: string): Promise<ObservedPool | undefined> => this.#storage.pool(name)
-  definePool = (spec: { name: string; type: 'dir'; target: string }): Promise<void> => this.#storage.definePool(spec)
+  definePool: Host['definePool'] = (spec) => this.#storage.definePool(spec)
   buildPool = (name: string): Promise<void> => this.#storage.buildPool(name)
   startPool = (name: string): Promise<void> => this.#storage.startPool(name)
   stopPool = (name: string): Promise<void> => this.#storage.stopPool(name)

@@ -40,9 +40,6 @@ function remoteSource(type: string, source: Element | undefined): string | null 
   return place.every((part) => part === '') ? null : `${type}://${place.join('|').replace(/\|+$/, '')}`
 }
 
-export const dirPoolXml = (pool: { name: string; target: string }): string =>
-  `<pool type="dir"><name>${escapeXml(pool.name)}</name><target><path>${escapeXml(pool.target)}</path></target></pool>`
-
 export function readVolumeXml(xml: string): ObservedVolume {
   const volume = parseXml(xml, 'volume')
   return {

@@ -8,16 +8,31 @@ import {
 import type { StoragePool, StorageVolume } from '../libvirt/wire.gen.ts'
 import { quote } from '../model/name.ts'
 import type { ObservedNetwork, ObservedPool, ObservedVolume } from '../model/storage.ts'
-import { refusedWith, type HostCalls } from './calls.ts'
+import { refusedWith, toHostError, type HostCalls } from './calls.ts'
 import { HostError } from './error.ts'
 import type { NewVolumeSpec } from './host.ts'
-import { dirPoolXml, readPoolXml, readVolumeXml, volumeXml } from './storage-xml.ts'
+import { poolXml, targetOf, type PoolSpec } from './pool-xml.ts'
+import { readPoolXml, readVolumeXml, volumeXml } from './storage-xml.ts'
 import { downloadVolume, uploadVolume, type DownloadOptions, type UploadOptions } from './volume-streams.ts'
 import { attributeOf, childOf, parseXml } from './xml.ts'
 
-const FORMATTED: ReadonlySet<string> = new Set(['fs', 'disk', 'logical'])
+/** Types for which building makes the directory that they appear at. */
+const MADE_DIRECTORIES: ReadonlySet<string> = new Set(['dir', 'fs', 'netfs'])
+/** From here on libvirt checks a pool's definition against its schema. */
+const VALIDATES_SINCE = 8_000_000
+/** libvirt: include/libvirt/libvirt-storage.h, VIR_STORAGE_POOL_DEFINE_VALIDATE. */
+const DEFINE_VALIDATE = 1
 
 type PoolFlags = { active: boolean; persistent: boolean; autostart: boolean }
+
+/** Told by type, place and, of what is elsewhere, source: what else a pool says does not make it another one. */
+export function isSamePool(
+  found: { type: string; target: string | null; source: string | null },
+  spec: PoolSpec
+): boolean {
+  const asked = readPoolXml(poolXml(spec))
+  return found.type === spec.type && found.source === asked.source && found.target === targetOf(spec)
+}
 
 export class Storage {
   readonly #calls: HostCalls
@@ -108,25 +123,37 @@ export class Storage {
     return this.#orGone(async () => this.#lookVolume(await this.#findVolume(pool, name)))
   }
 
-  /** A pool of that name with another target is not touched. */
-  async definePool(spec: { name: string; target: string }): Promise<void> {
+  /** A pool of that name that is another one is not touched. */
+  async definePool(spec: PoolSpec): Promise<void> {
     const found = await this.pool(spec.name)
-    if (found && (found.type !== 'dir' || found.target !== spec.target)) {
-      const what = `a ${found.type} pool at ${quote(found.target ?? '')}`
+    if (found && !isSamePool(found, spec)) {
+      const what = `a ${found.type} pool at ${quote(found.target ?? found.source ?? '')}`
       const message = `${this.#calls.name} has a pool ${quote(spec.name)} already, ${what}; choose another name`
       throw new HostError('bad_input', this.#calls.name, message)
     }
     if (found?.active) return
-    if (!found) await this.#calls.write('STORAGE_POOL_DEFINE_XML', { xml: dirPoolXml(spec), flags: 0 })
-    await this.buildPool(spec.name)
+    if (!found) await this.#define(spec)
+    if (MADE_DIRECTORIES.has(spec.type) || spec.build) await this.buildPool(spec.name, spec.build)
     await this.startPool(spec.name)
   }
 
-  /** Types that format something never write over what is there; others only make a directory. */
-  async buildPool(name: string): Promise<void> {
+  async #define(spec: PoolSpec): Promise<void> {
+    const { libVersion } = await this.#calls.basics()
+    // Also by its schema, where the host can: the parser alone overlooks what it does not know.
+    const flags = libVersion >= VALIDATES_SINCE ? DEFINE_VALIDATE : 0
+    let xml: string
+    try {
+      xml = poolXml(spec)
+    } catch (error) {
+      throw toHostError(error, this.#calls.name, true)
+    }
+    await this.#calls.write('STORAGE_POOL_DEFINE_XML', { xml, flags })
+  }
+
+  /** Makes a directory where there is none; with `format` also a file system or volume group, never over what is there. */
+  async buildPool(name: string, format = false): Promise<void> {
     const pool = await this.#find(name)
-    const { xml } = await this.#calls.read('STORAGE_POOL_GET_XML_DESC', { pool, flags: 0 })
-    const flags = FORMATTED.has(readPoolXml(xml).type) ? StoragePoolBuildFlags.NO_OVERWRITE : StoragePoolBuildFlags.NEW
+    const flags = format ? StoragePoolBuildFlags.NO_OVERWRITE : StoragePoolBuildFlags.NEW
     await this.#calls.long('STORAGE_POOL_BUILD', { pool, flags })
   }
 

@@ -31,6 +31,8 @@ const statusOf = { bad_request: 400, not_found: 404, conflict: 409, too_large: 4
 const badInput: ReadonlySet<string> = new Set([
   'bad_xml',
   'bad_path',
+  'bad_pool',
+  'bad_network',
   'bad_disk',
   'bad_nic',
   'missing_field',

@@ -11,7 +11,7 @@ const commands = specs.flatMap(({ noun, commands: all }) => all.filter(isAction)
 const made: Record<string, readonly string[]> = {
   'vm.create': ['firmware', 'graphics'],
   'vm.set': ['vm', 'vcpus', 'maxVcpus', 'memoryMiB', 'maxMemoryMiB', 'autostart', 'order', 'delaySeconds'],
-  'pool.create': ['host'],
+  'pool.create': ['host', 'source'],
   'pool.start': ['host'],
   'pool.stop': ['host'],
   'pool.refresh': ['host'],
@@ -29,7 +29,7 @@ const takenApart: Record<string, readonly string[]> = { 'volume.create': ['volum
 const withoutWords: Record<string, readonly string[]> = {
   'vm.create': ['uuid'],
   'vm.clone': ['uuid', 'macs'],
-  'pool.create': ['type', 'autostart'],
+  'pool.create': ['autostart'],
   'network.create': ['autostart'],
   'vm.disk.remove': ['volume'],
   'vm.disk.resize': ['volume'],

@@ -11,6 +11,11 @@ type Use = 'real hosts' | 'PostgreSQL 15' | 'disc images'
 const parts: readonly Part[] = [
   { package: 'libvirt-daemon', for: 'real hosts', files: '/usr/sbin/libvirtd' },
   { package: 'libvirt-daemon-driver-qemu', for: 'real hosts', files: '/usr/lib/*/libvirt/*/libvirt_driver_qemu.so' },
+  {
+    package: 'libvirt-daemon-driver-storage-rbd',
+    for: 'real hosts',
+    files: '/usr/lib/*/libvirt/storage-backend/libvirt_storage_backend_rbd.so'
+  },
   { package: 'libvirt-clients', for: 'real hosts', files: '/usr/bin/virsh' },
   { package: 'qemu-system-x86', for: 'real hosts', files: '/usr/bin/qemu-system-x86_64' },
   { package: 'qemu-utils', for: 'real hosts', files: '/usr/bin/qemu-img' },

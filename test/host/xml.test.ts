@@ -3,7 +3,8 @@
 import { describe, expect, test } from 'vitest'
 import { readCapabilities } from '../../src/host/capabilities.ts'
 import { powerOf, readVmXml } from '../../src/host/observed-vm.ts'
-import { dirPoolXml, readPoolXml, readVolumeXml, volumeXml } from '../../src/host/storage-xml.ts'
+import { poolXml } from '../../src/host/pool-xml.ts'
+import { readPoolXml, readVolumeXml, volumeXml } from '../../src/host/storage-xml.ts'
 import { escapeXml, GIVEN_XML_BYTES, parseXml } from '../../src/host/xml.ts'
 import { markedXml, vmXml } from '../../src/host/vm-xml.ts'
 import type { VmMark, VmSpec } from '../../src/model/vm.ts'
@@ -179,7 +180,7 @@ describe('what hosts say', () => {
     expect(one.source).toBe('netfs://filer|/export/vms')
     expect(same.source).toBe(one.source)
     expect(other.source).not.toBe(one.source)
-    expect(readPoolXml(dirPoolXml({ name: 'a', target: '/srv' }))).toMatchObject({
+    expect(readPoolXml(poolXml({ name: 'a', type: 'dir', target: '/srv' }))).toMatchObject({
       type: 'dir',
       target: '/srv',
       source: null

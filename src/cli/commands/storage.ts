@@ -124,6 +124,22 @@ function onHosts(args: Record<string, unknown>, { options }: Given): Record<stri
   return [...new Set(listed)].map((host) => ({ ...args, pool: text, host }))
 }
 
+function withSource(args: Record<string, unknown>, { options }: Given): Record<string, unknown> {
+  const list = (name: string) => textOption(options[name])?.split(',')
+  const [username, secret] = [textOption(options['auth']), textOption(options['secret'])]
+  if ((username === undefined) !== (secret === undefined))
+    throw usage('--auth and --secret go together', 'give both, or neither')
+  const source = Object.entries({
+    hosts: list('sourceHost'),
+    path: textOption(options['sourcePath']),
+    devices: list('sourceDevice'),
+    name: textOption(options['sourceName']),
+    format: textOption(options['sourceFormat']),
+    auth: username === undefined ? undefined : { username, secret }
+  }).filter(([, value]) => value !== undefined)
+  return source.length === 0 ? args : { ...args, source: Object.fromEntries(source) }
+}
+
 export const pool: NounSpec = {
   noun: 'pool',
   summary: "Pools: a host's handle on a store",
@@ -144,15 +160,29 @@ export const pool: NounSpec = {
       options: [
         hostsOption,
         {
-          flags: '--target <directory>',
-          help: 'the directory that it is, on its host',
+          flags: '--type <type>',
+          help: 'dir (default), fs, netfs, logical, iscsi or rbd',
           kind: 'text',
-          arg: 'target',
-          required: true
+          arg: 'type',
+          choices: ['dir', 'fs', 'netfs', 'logical', 'iscsi', 'rbd']
+        },
+        { flags: '--target <directory>', help: 'where it appears on its host', kind: 'text', arg: 'target' },
+        { flags: '--source-host <hosts>', help: 'of netfs, iscsi, rbd: who has the bytes; with commas', kind: 'text' },
+        { flags: '--source-path <directory>', help: 'of netfs: what that host exports', kind: 'text' },
+        { flags: '--source-device <devices>', help: 'of fs, logical: block devices; of iscsi: the IQN', kind: 'text' },
+        { flags: '--source-name <name>', help: 'of logical: the volume group; of rbd: the pool', kind: 'text' },
+        { flags: '--source-format <format>', help: 'of fs: ext4, xfs …; of netfs: nfs, cifs', kind: 'text' },
+        { flags: '--auth <user>', help: 'of iscsi, rbd', kind: 'text' },
+        { flags: '--secret <uuid>', help: "of iscsi, rbd: the user's secret on the host", kind: 'text' },
+        {
+          flags: '--build',
+          help: 'of fs, logical: make the file system or volume group, never over what is there',
+          kind: 'flag',
+          arg: 'build'
         }
       ],
-      finish: onHosts,
-      more: 'Example: taskomatic pool create data@h1 data@h2 --target /srv/data'
+      finish: (args, given) => onHosts(withSource(args, given), given),
+      more: 'Examples: taskomatic pool create data --host h1,h2 --target /srv/data\n  taskomatic pool create nfs1 --host h1,h2 --type netfs --source-host nas --source-path /export/vms --target /srv/nfs1'
     },
     {
       verb: 'start',
