@@ -104,7 +104,7 @@ export const imageAdd = action({
   effect(given) {
     const facts = factsOf(given)
     return [
-      { subject: resource.image(given.name), facts: { name: given.name, ...facts, addedAt: null, addedBy: '' } },
+      { subject: resource.image(given.name), facts: { name: given.name, ...facts } },
       { subject: resource.volume(facts.store, facts.volume), facts: { image: given.name } }
     ]
   },
