@@ -3,7 +3,6 @@
 import type { Static, TObject } from 'typebox'
 import type { Json, JsonObject } from '../db/json.ts'
 import type { Sql } from '../db/open.ts'
-import type { Sql } from '../db/open.ts'
 import type { Host } from '../host/host.ts'
 import type { DumpedSnapshot } from '../host/snapshots.ts'
 import type { StartsWithHost } from '../inventory/facts.ts'
@@ -15,7 +14,6 @@ import type { Staging } from '../staging/staging.ts'
 import type { Claim, Effect, NewTask, TaskError, Units } from '../queue/task.ts'
 import type { UndoState } from '../queue/state.ts'
 import type { PlannedChildren } from './children.ts'
-import type { Clearing } from './clearing.ts'
 import type { Clearing } from './clearing.ts'
 import type { RequestedTask } from './submission.ts'
 
@@ -75,6 +73,14 @@ export interface Observer {
     by: string
   }): Promise<void>
   setCordon(host: string, cordon: { reason: string; by: string } | null): Promise<void>
+  /** Some are set, some removed, others stay. `name`: a VM's UUID or a host's name. */
+  setLabels(
+    kind: 'vm' | 'host',
+    name: string,
+    change: { set: Readonly<Record<string, string>>; remove: readonly string[] }
+  ): Promise<void>
+  /** The cap of a limited key; null takes it away. Answers what it was. */
+  setLimit(key: string, cap: number | null): Promise<number | null>
   /** An operator says that a silent host is off. False when it answers: then it says for itself what it has. */
   confirmOff(host: string, statement: { reason: string; by: string }): Promise<boolean>
   /** Said to be off, and not heard of since: nothing runs there. */
@@ -138,8 +144,6 @@ export interface ActionContext {
   readonly clearing: Clearing
   /** What this task promised by its effects will not come about: no request is accepted on the strength of it any more. */
   dropPromises(): Promise<void>
-  /** The queue and the inventory as a whole, for what empties a host and what fills it again. */
-  readonly clearing: Clearing
   /** Tells on tasks that have ended what became of their undoing. */
   markUndone(tasks: readonly { task: number; state: UndoState }[]): Promise<void>
 }
@@ -186,8 +190,6 @@ export interface Action<S extends TObject = TObject> {
    * again. Left out: complete when all of them are, else failed.
    */
   afterChildren?(ctx: ActionContext, args: Static<S>, children: readonly EndedChild[]): Promise<Outcome>
-  /** What a dry run shows of it beside its claims: of a complex task, what it would expand into. Changes nothing. */
-  preflight?(sql: Sql, args: Static<S>): Promise<JsonObject[]>
   /** What a dry run shows of it beside its claims: of a complex task, what it would expand into. Changes nothing. */
   preflight?(sql: Sql, args: Static<S>): Promise<JsonObject[]>
   /** Did it happen? Asked after a lost connection, a timeout or a crash; never changes anything. */

@@ -7,12 +7,12 @@ export const nouns: Readonly<Record<string, NounEntry>> = {
   vm: {
     summary: 'virtual machines',
     verbs:
-      'list show create start stop reboot reset pause resume save set edit adopt migrate clone rename delete snapshot disk nic cdrom',
+      'list show create start stop reboot reset pause resume save set edit adopt migrate clone rename label delete snapshot disk nic cdrom',
     load: async () => (await import('./commands/vm.ts')).vm
   },
   host: {
     summary: 'hosts of virtual machines',
-    verbs: 'list show add check cordon uncordon clear restore confirm-off doctor refresh remove',
+    verbs: 'list show add check label cordon uncordon clear restore confirm-off doctor refresh remove',
     load: async () => (await import('./commands/host.ts')).host
   },
   store: {
@@ -39,6 +39,11 @@ export const nouns: Readonly<Record<string, NounEntry>> = {
     summary: "hosts' virtual networks",
     verbs: 'list create start stop delete',
     load: async () => (await import('./commands/network.ts')).network
+  },
+  limit: {
+    summary: 'how much goes on at one time',
+    verbs: 'list set unset',
+    load: async () => (await import('./commands/limit.ts')).limit
   },
   task: {
     summary: 'tasks: what was asked for',

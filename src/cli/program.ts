@@ -2,6 +2,7 @@
 import { Command, CommanderError, Option } from 'commander'
 import { commandOf, isAction, type CommandSpec, type Given, type NounSpec, type OptionSpec } from './command.ts'
 import { usage } from './failure.ts'
+import { labelOption, selectable } from './select.ts'
 import { formats } from './render.ts'
 import { valueOf } from './values.ts'
 
@@ -22,6 +23,8 @@ export type CommonOptions = {
   onFailure?: string
   yes?: boolean
   now?: boolean
+  /** Labels in place of names. */
+  label?: string
 }
 
 const outputOption: OptionSpec = {
@@ -66,6 +69,7 @@ export function optionsOf(command: CommandSpec): readonly OptionSpec[] {
   const common: OptionSpec[] = [isAction(command) || command.previews ? previewOutputOption : outputOption]
   if (isAction(command)) common.push(...submitOptions, ...waitOptions, ...(command.irreversible ? [yesOption] : []))
   else common.push(...(command.previews ? previewOptions : []), ...(command.waits ? waitOptions : []))
+  if (selectable(command)) common.push(labelOption)
   const taken = new Set(own.map(({ flags }) => longName(flags)))
   return [...own, ...common.filter(({ flags }) => !taken.has(longName(flags)))]
 }
@@ -146,7 +150,12 @@ const usageOf = (command: Command): string => {
 function describe(sub: Command, command: CommandSpec): void {
   for (const operand of command.operands ?? []) {
     const dots = operand.many ? '...' : ''
-    sub.argument(operand.optional ? `[${operand.name}${dots}]` : `<${operand.name}${dots}>`, operand.help)
+    sub.argument(
+      operand.optional || operand.name === selectable(command)?.name
+        ? `[${operand.name}${dots}]`
+        : `<${operand.name}${dots}>`,
+      operand.help
+    )
   }
   for (const option of optionsOf(command)) {
     const made = new Option(option.flags, option.help)

@@ -8,6 +8,7 @@ import { CliError, usage, type ExitName } from './failure.ts'
 import { confirm } from './confirm.ts'
 import { printPreview, type PreviewFormat } from './preview.ts'
 import { optionValue, type CommonOptions } from './program.ts'
+import { select, selectable } from './select.ts'
 import { valueOf } from './values.ts'
 import { printTasks, waitForTasks } from './wait.ts'
 
@@ -23,7 +24,7 @@ export async function runAction(
   common: CommonOptions
 ): Promise<ExitName> {
   refuseGraphs(common)
-  const tasks = await tasksOf(cli, command, given)
+  const tasks = await tasksOf(cli, command, await withSelected(cli, command, given, common))
   const { irreversible } = command
   const isFinal = typeof irreversible === 'function' ? tasks.some(({ args }) => irreversible(args)) : irreversible
   if (isFinal && !common.dryRun && !common.yes)
@@ -87,6 +88,21 @@ function mayHaveArrived(error: unknown): boolean {
     code === 'EPIPE' ||
     (error.problem as { code?: string } | undefined)?.code === 'outcome_unknown'
   )
+}
+
+/** Names that labels pick, where they are given by labels. */
+async function withSelected(cli: Cli, command: ActionCommand, given: Given, { label }: CommonOptions): Promise<Given> {
+  const operand = selectable(command)
+  if (!operand) return given
+  const words = given.operands[operand.name] ?? []
+  if (label === undefined && words.length === 0)
+    throw usage(
+      `nothing is named: missing required argument '${operand.name}'`,
+      `name some, or pick them by labels: -l key=value`
+    )
+  if (label === undefined) return given
+  if (words.length > 0) throw usage('both names and labels are given', 'leave one of them out')
+  return { ...given, operands: { ...given.operands, [operand.name]: await select(cli, operand.names, label) } }
 }
 
 async function tasksOf(cli: Cli, command: ActionCommand, given: Given): Promise<AskedTask[]> {

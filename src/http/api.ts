@@ -14,6 +14,7 @@ import { contentRoutes } from './contents.ts'
 import { startEventFeed } from './event-feed.ts'
 import { eventRoutes } from './events.ts'
 import { fleetRoutes, type ReadVmXml } from './fleet.ts'
+import { limitRoutes } from './limits.ts'
 import { metricRoutes, type MetricSources } from './metrics.ts'
 import { planRoutes, planUndoRoute } from './plans.ts'
 import { submissionRoutes, type Preflight } from './submissions.ts'
@@ -89,6 +90,7 @@ export async function createApi(parts: ApiParts): Promise<Api> {
           return answer
         }
       })
+      limitRoutes(routes, reads)
       fleetRoutes(routes, reads, parts.readVmXml)
       actionRoutes(routes, parts.registry)
       if (parts.staging) contentRoutes(routes, { staging: parts.staging, closing: closing.signal })

@@ -41,6 +41,8 @@ export type VmFacts = {
   /** What ties it to its host beside its disks. Left out: nothing. */
   pins?: VmPin[]
   job: string | null
+  /** Ours: no host knows of them. */
+  labels?: Record<string, string>
   observedAt: string | null
 }
 
@@ -75,6 +77,7 @@ export type HostFacts = {
   /** Home to this many definitions, host to this many active VMs. */
   definitions: number
   activeVms: number
+  labels?: Record<string, string>
   committedMiB: number
 }
 

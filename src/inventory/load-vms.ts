@@ -27,6 +27,7 @@ type VmRow = {
   overlaid: string[]
   restorable: boolean
   startsWithHost: StartsWithHost | null
+  labels: Record<string, string>
 }
 
 export async function loadVms(sql: Sql, parts: string[][]): Promise<Map<string, VmFacts>> {
@@ -52,7 +53,8 @@ export async function loadVms(sql: Sql, parts: string[][]): Promise<Map<string, 
        (
          select jsonb_build_object('order', a.start_order, 'delaySeconds', a.delay_seconds)
          from inventory.autostart a where a.vm = v.uuid
-       ) as "startsWithHost"
+       ) as "startsWithHost",
+       coalesce((select jsonb_object_agg(l.key, l.value) from inventory.vm_label l where l.vm = v.uuid), '{}') as labels
      from inventory.vm v
      join inventory.whereabouts home on home.vm = v.uuid and home.host = v.home and home.observed is not null
      -- Nearly always at home: its long record need not come twice.
@@ -97,6 +99,7 @@ function toFacts(row: VmRow, places: DiskPlaces): VmFacts | undefined {
     owner: ownerOf(defined, row.ours),
     elsewhere: row.elsewhere,
     ...(row.overlaid.length > 0 ? { overlaid: row.overlaid } : {}),
+    labels: row.labels,
     ...(seen.pins ? { pins: seen.pins } : {}),
     job: seen.job,
     observedAt: row.observedAt.toISOString()

@@ -61,6 +61,7 @@ async function loadHosts(sql: Sql, parts: string[][]): Promise<Map<string, HostF
        coalesce(h.cpus, 0) as cpus, coalesce(h.memory_mib, 0) as "memoryMiB",
        (select count(*) from inventory.vm v where v.home = h.name and v.gone_at is null) as definitions,
        coalesce(l.active_vms, 0) as "activeVms",
+       coalesce((select jsonb_object_agg(k.key, k.value) from inventory.host_label k where k.host = h.name), '{}') as labels,
        coalesce(l.active_mib, 0) + coalesce(promised.committed, 0) as "committedMiB"
      from inventory.host h
      left join inventory.host_load l on l.host = h.name

@@ -2,6 +2,7 @@
 import type { Sql } from '../db/open.ts'
 import { InventoryError } from './error.ts'
 import type { HostFacts, ImageFacts, NetworkFacts, PoolFacts, StoreFacts, VmFacts, VolumeFacts } from './facts.ts'
+import { selectorCondition, selectorValue } from './labels.ts'
 import { loadFacts } from './load.ts'
 
 /** `next` is the cursor of the following page; null on the last one. */
@@ -21,6 +22,8 @@ export type VmFilter = {
   power?: string | undefined
   /** Exact, or with `*` for anything. */
   name?: string | undefined
+  /** `role=web,tier!=test`; see src/model/selector.ts. */
+  labels?: string | undefined
 }
 
 const DEFAULT_LIMIT = 100
@@ -36,21 +39,22 @@ export async function listVms(sql: Sql, filter: VmFilter & Paging = {}): Promise
      where v.gone_at is null
        and ($4::text is null or v.home = $4 or v.active_on = $4)
        and ($5::text is null or coalesce(w.power, 'off') = $5)
-       and ($6::text is null or v.name like $6)`,
-    [filter.host ?? null, filter.power ?? null, pattern(filter.name)]
+       and ($6::text is null or v.name like $6)
+       and ${selectorCondition('vm', 'v.uuid', '$7')}`,
+    [filter.host ?? null, filter.power ?? null, pattern(filter.name), selectorValue(filter.labels)]
   )
 }
 
 export async function listHosts(
   sql: Sql,
-  filter: { name?: string | undefined } & Paging = {}
+  filter: { name?: string | undefined; labels?: string | undefined } & Paging = {}
 ): Promise<Page<HostFacts>> {
   return page<HostFacts>(
     sql,
     filter,
     `select 'host/' || h.name as subject, h.name as first, '' as second
-     from inventory.host h where $4::text is null or h.name like $4`,
-    [pattern(filter.name)]
+     from inventory.host h where ($4::text is null or h.name like $4) and ${selectorCondition('host', 'h.name', '$5')}`,
+    [pattern(filter.name), selectorValue(filter.labels)]
   )
 }
 

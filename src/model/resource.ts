@@ -15,6 +15,9 @@ export const resource = {
   /** A store's name may hold one slash: `h1/default` is local to h1, `nfs1` is shared. */
   store: (store: string) => `store/${store}`,
   volume: (store: string, volume: string) => `volume/${store}/${volume}`,
+  /** The cap of a limited key. */
+  limit: (key: string) => `limit/${key}`,
+  hostLabels: (host: string) => `host/${host}/labels`,
   network: (host: string, network: string) => `network/${host}/${network}`,
   /** Guards a card's address across the fleet, in lower case. */
   mac: (mac: string) => `mac/${mac}`,

@@ -105,6 +105,8 @@ export class AnyStage {
       this.memory.hosts.set(host.name, host)
       this.hosts.setHosts([...this.memory.hosts.values()])
     },
+    setLabels: async () => {},
+    setLimit: async () => null,
     setCordon: async (host, cordon) => {
       if (cordon) this.memory.cordons.set(host, cordon.reason)
       else this.memory.cordons.delete(host)
@@ -276,9 +278,6 @@ export class Task {
         onStep?.(name)
       },
       progress: ({ done, total }) => void ran.progress.push({ done, total }),
-      get clearing(): never {
-        throw new Error('no host is cleared here')
-      },
       get clearing(): never {
         throw new Error('no host is cleared here')
       },

@@ -4,7 +4,9 @@ import type { NounSpec, OperandSpec } from '../command.ts'
 import { mibText, printOne, sheet, type View } from '../render.ts'
 import { hostMaintenance } from './host-maintenance.ts'
 import { doctor } from './doctor.ts'
-import { part, printFrom } from './reading.ts'
+import { labelOption } from '../select.ts'
+import { labelCommand, labelsText } from './label.ts'
+import { part, printFrom, textOption } from './reading.ts'
 
 const hosts: OperandSpec = {
   name: 'host',
@@ -68,6 +70,7 @@ const hostSheet = (host: HostView): string =>
     ['Machine', [host.arch, host.domainType, host.machine].filter(Boolean).join(', ')],
     ['CPUs', host.cpus],
     ['Memory', `${mibText(host.memoryMiB)}, ${mibText(host.committedMiB)} promised`],
+    ['Labels', labelsText(host.labels)],
     ['VMs', `${host.activeVms} active, ${host.definitions} defined`]
   ])
 
@@ -75,7 +78,13 @@ export const host: NounSpec = {
   noun: 'host',
   summary: 'Hosts of virtual machines',
   commands: [
-    { verb: 'list', aliases: ['ls'], summary: 'List hosts', run: (cli) => printFrom(cli, '/hosts', {}, hostView) },
+    {
+      verb: 'list',
+      aliases: ['ls'],
+      summary: 'List hosts',
+      options: [{ ...labelOption, help: 'only with such labels: zone=a,rack!=3' }],
+      run: (cli, { options }) => printFrom(cli, '/hosts', { labels: textOption(options['label']) }, hostView)
+    },
     {
       verb: 'show',
       summary: 'Show a host',
@@ -146,6 +155,7 @@ export const host: NounSpec = {
       ]
     },
     ...hostMaintenance,
+    labelCommand('host', hosts),
     { verb: 'uncordon', summary: 'Open hosts again', action: 'host.uncordon', operands: [hosts] },
     doctor,
     { verb: 'refresh', summary: 'List everything on hosts anew', action: 'host.refresh', operands: [hosts] },

@@ -3,6 +3,8 @@ import type { VmView } from '../../api/fleet.ts'
 import type { ActionCommand, NounSpec, OperandSpec } from '../command.ts'
 import { usage } from '../failure.ts'
 import { ageText, mibText, printOne, sheet, type Tone, type View } from '../render.ts'
+import { labelOption } from '../select.ts'
+import { labelCommand, labelsText } from './label.ts'
 import { part, printFrom, textOption } from './reading.ts'
 import { deviceCommands } from './vm-devices.ts'
 import { vmCloneCommands } from './vm-clone.ts'
@@ -44,6 +46,11 @@ const vmView: View<VmView> = {
   ]
 }
 
+const autostartText = ({ autostart, startsWithHost }: VmView): string | undefined => {
+  if (autostart) return "yes, the host's own"
+  return startsWithHost ? `in order ${startsWithHost.order}, then ${startsWithHost.delaySeconds} s` : undefined
+}
+
 const vmSheet = (vm: VmView): string =>
   sheet([
     ['VM', vm.name],
@@ -70,10 +77,15 @@ const vmSheet = (vm: VmView): string =>
     ],
     ['NICs', vm.nics.map((nic) => `${nic.mac} ${nic.kind} ${nic.source ?? ''}`).join('\n')],
     ['Snapshots', vm.snapshots.map(({ name, current }) => (current ? `${name} (current)` : name)).join('\n')],
-    ['Saved image', vm.hasSavedImage ? 'yes' : undefined],
-    ['Autostart', vm.autostart ? "yes, the host's own" : undefined],
+    [
+      'Saved image',
+      vm.hasSavedImage ? (vm.restorable ? 'yes, the next start goes on from it' : 'yes, not restored') : undefined
+    ],
+    ['Autostart', autostartText(vm)],
+    ['Tied to its host by', (vm.pins ?? []).map(({ what }) => what).join('\n')],
     ['Owner', vm.owner],
     ['Job', vm.job],
+    ['Labels', labelsText(vm.labels)],
     ['Seen', vm.observedAt]
   ])
 
@@ -144,10 +156,20 @@ export const vm: NounSpec = {
       summary: 'List VMs',
       options: [
         { flags: '--host <host>', help: 'only at home or active there', kind: 'text', names: 'host' },
-        { flags: '--state <power>', help: 'only running, paused, off …', kind: 'text' }
+        { flags: '--state <power>', help: 'only running, paused, off …', kind: 'text' },
+        { ...labelOption, help: 'only with such labels: role=web,tier!=test,zone in (a,b)' }
       ],
       run: (cli, { options }) =>
-        printFrom(cli, '/vms', { host: textOption(options['host']), power: textOption(options['state']) }, vmView)
+        printFrom(
+          cli,
+          '/vms',
+          {
+            host: textOption(options['host']),
+            power: textOption(options['state']),
+            labels: textOption(options['label'])
+          },
+          vmView
+        )
     },
     {
       verb: 'show',
@@ -160,6 +182,7 @@ export const vm: NounSpec = {
       }
     },
     create,
+    labelCommand('vm', vms),
     {
       verb: 'start',
       aliases: ['poweron'],
