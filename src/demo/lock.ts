@@ -1,7 +1,7 @@
 // One demo a directory: the process that holds it is named in it.
-import { readFileSync } from 'node:fs'
 import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { isAlive, processNamedIn } from '../sim/owned-directory.ts'
 
 export class DemoError extends Error {
   override readonly name = 'DemoError'
@@ -26,7 +26,8 @@ export async function takeDirectory(directory: string): Promise<() => Promise<vo
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
     }
-    const holder = holderOf(file)
+    const named = processNamedIn(file)
+    const holder = named !== undefined && isAlive(named) ? named : undefined
     if (holder !== undefined || tries === 3) {
       throw new DemoError(
         'already_running',
@@ -35,15 +36,5 @@ export async function takeDirectory(directory: string): Promise<() => Promise<vo
     }
     await rm(directory, { recursive: true, force: true })
     await mkdir(directory, { recursive: true, mode: 0o700 })
-  }
-}
-
-function holderOf(file: string): number | undefined {
-  try {
-    const pid = Number(readFileSync(file, 'utf8'))
-    process.kill(pid, 0)
-    return pid
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM' ? Number(readFileSync(file, 'utf8')) : undefined
   }
 }
