@@ -89,6 +89,134 @@ CREATE TYPE queue.undo_state AS ENUM (
 
 ALTER TYPE queue.undo_state OWNER TO taskomatic_owner;
 
+-- Name: reservation; Type: TABLE; Schema: inventory
+
+CREATE TABLE inventory.reservation (
+    task bigint NOT NULL,
+    host text NOT NULL,
+    vm uuid NOT NULL,
+    memory_mib bigint NOT NULL,
+    made_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+ALTER TABLE inventory.reservation OWNER TO taskomatic_owner;
+
+-- Name: whereabouts; Type: TABLE; Schema: inventory
+
+CREATE TABLE inventory.whereabouts (
+    vm uuid NOT NULL,
+    host text NOT NULL,
+    state inventory.presence NOT NULL,
+    since timestamp with time zone NOT NULL,
+    power text,
+    reason text,
+    persistent boolean DEFAULT false NOT NULL,
+    max_memory_mib bigint DEFAULT 0 NOT NULL,
+    observed jsonb,
+    observed_at timestamp with time zone NOT NULL,
+    generation bigint NOT NULL,
+    CONSTRAINT power_known_iff_present CHECK (((power IS NOT NULL) = (state = ANY (ARRAY['active'::inventory.presence, 'defined'::inventory.presence]))))
+)
+WITH (fillfactor='70');
+
+ALTER TABLE inventory.whereabouts OWNER TO taskomatic_owner;
+
+-- Name: ready; Type: TABLE; Schema: queue
+
+CREATE TABLE queue.ready (
+    task bigint NOT NULL,
+    rank smallint NOT NULL,
+    "position" bigint NOT NULL,
+    attempts integer NOT NULL,
+    started boolean NOT NULL,
+    since timestamp with time zone NOT NULL
+);
+
+ALTER TABLE queue.ready OWNER TO taskomatic_owner;
+
+-- Name: run; Type: TABLE; Schema: queue
+
+CREATE TABLE queue.run (
+    task bigint NOT NULL,
+    attempt integer NOT NULL,
+    dispatcher bigint,
+    started boolean NOT NULL,
+    phase queue.state DEFAULT 'running'::queue.state NOT NULL,
+    started_at timestamp with time zone NOT NULL,
+    deadline timestamp with time zone,
+    awaiting text,
+    evidence jsonb,
+    error jsonb,
+    priority smallint NOT NULL,
+    "position" bigint NOT NULL,
+    CONSTRAINT run_awaiting_has_deadline_or_children CHECK (((phase <> 'awaiting'::queue.state) OR (deadline IS NOT NULL) OR (dispatcher IS NULL))),
+    CONSTRAINT run_phase_is_in_progress CHECK ((phase = ANY (ARRAY['running'::queue.state, 'awaiting'::queue.state, 'uncertain'::queue.state])))
+);
+
+ALTER TABLE queue.run OWNER TO taskomatic_owner;
+
+-- Name: wait; Type: TABLE; Schema: queue
+
+CREATE TABLE queue.wait (
+    task bigint NOT NULL,
+    unmet integer NOT NULL,
+    barred smallint DEFAULT 0 NOT NULL,
+    behind integer DEFAULT 0 NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,
+    started boolean DEFAULT false NOT NULL,
+    limited boolean DEFAULT false NOT NULL,
+    priority smallint NOT NULL,
+    "position" bigint,
+    doomed_by bigint,
+    CONSTRAINT wait_counts_are_not_negative CHECK (((unmet >= 0) AND (barred >= 0) AND (behind >= 0)))
+)
+WITH (fillfactor='70');
+
+ALTER TABLE queue.wait OWNER TO taskomatic_owner;
+
+-- Name: place; Type: VIEW; Schema: queue
+
+CREATE VIEW queue.place AS
+ SELECT wait.task,
+    'wait'::text AS place,
+    wait.attempts,
+    wait.started,
+    wait.priority,
+    wait."position",
+    NULL::bigint AS dispatcher,
+    NULL::timestamp with time zone AS started_at
+   FROM queue.wait
+UNION ALL
+ SELECT ready.task,
+    'ready'::text AS place,
+    ready.attempts,
+    ready.started,
+    (- ready.rank) AS priority,
+    ready."position",
+    NULL::bigint AS dispatcher,
+    NULL::timestamp with time zone AS started_at
+   FROM queue.ready
+UNION ALL
+ SELECT run.task,
+    'run'::text AS place,
+    run.attempt AS attempts,
+    run.started,
+    run.priority,
+    run."position",
+    run.dispatcher,
+    run.started_at
+   FROM queue.run;
+
+ALTER TABLE queue.place OWNER TO taskomatic_owner;
+
+-- Name: arriving(text); Type: FUNCTION; Schema: inventory
+
+CREATE FUNCTION inventory.arriving(p_host text) RETURNS bigint
+    LANGUAGE sql STABLE
+    RETURN (SELECT count(*) AS count FROM (SELECT w.vm FROM inventory.whereabouts w WHERE ((w.host = arriving.p_host) AND (w.state = 'unknown'::inventory.presence)) UNION SELECT r.vm FROM inventory.reservation r WHERE ((r.host = arriving.p_host) AND (EXISTS (SELECT FROM queue.place q WHERE (q.task = r.task))) AND (NOT (EXISTS (SELECT FROM inventory.whereabouts w WHERE ((w.vm = r.vm) AND (w.host = arriving.p_host) AND (w.state = 'active'::inventory.presence))))))) a);
+
+ALTER FUNCTION inventory.arriving(p_host text) OWNER TO taskomatic_owner;
+
 -- Name: begin_maintenance(text); Type: FUNCTION; Schema: inventory
 
 CREATE FUNCTION inventory.begin_maintenance(p_host text) RETURNS TABLE(active integer, arriving integer)
@@ -97,12 +225,8 @@ CREATE FUNCTION inventory.begin_maintenance(p_host text) RETURNS TABLE(active in
 begin
   -- Whoever is bound to the host from now on sees that it is cordoned.
   perform from inventory.host h where h.name = p_host for no key update;
-  select count(*) filter (where w.state = 'active'), count(*) filter (where w.state = 'unknown')
-    into active, arriving
-    from inventory.whereabouts w where w.host = p_host and w.state in ('active', 'unknown');
-  select arriving + count(*) into arriving from inventory.reservation r
-    where r.host = p_host and not exists (
-      select from inventory.whereabouts w where w.vm = r.vm and w.host = p_host and w.state in ('active', 'unknown'));
+  select count(*) into active from inventory.whereabouts w where w.host = p_host and w.state = 'active';
+  arriving := inventory.arriving(p_host);
   update inventory.host h
     set maintenance_since = case when active + arriving = 0 then coalesce(h.maintenance_since, clock_timestamp()) end
     where h.name = p_host and h.cordon_reason is not null;
@@ -257,43 +381,11 @@ CREATE TABLE inventory.host (
 
 ALTER TABLE inventory.host OWNER TO taskomatic_owner;
 
--- Name: reservation; Type: TABLE; Schema: inventory
-
-CREATE TABLE inventory.reservation (
-    task bigint NOT NULL,
-    host text NOT NULL,
-    vm uuid NOT NULL,
-    memory_mib bigint NOT NULL,
-    made_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
-);
-
-ALTER TABLE inventory.reservation OWNER TO taskomatic_owner;
-
--- Name: whereabouts; Type: TABLE; Schema: inventory
-
-CREATE TABLE inventory.whereabouts (
-    vm uuid NOT NULL,
-    host text NOT NULL,
-    state inventory.presence NOT NULL,
-    since timestamp with time zone NOT NULL,
-    power text,
-    reason text,
-    persistent boolean DEFAULT false NOT NULL,
-    max_memory_mib bigint DEFAULT 0 NOT NULL,
-    observed jsonb,
-    observed_at timestamp with time zone NOT NULL,
-    generation bigint NOT NULL,
-    CONSTRAINT power_known_iff_present CHECK (((power IS NOT NULL) = (state = ANY (ARRAY['active'::inventory.presence, 'defined'::inventory.presence]))))
-)
-WITH (fillfactor='70');
-
-ALTER TABLE inventory.whereabouts OWNER TO taskomatic_owner;
-
 -- Name: in_maintenance(text); Type: FUNCTION; Schema: inventory
 
 CREATE FUNCTION inventory.in_maintenance(p_host text) RETURNS boolean
     LANGUAGE sql STABLE
-    RETURN ((EXISTS (SELECT FROM inventory.host h WHERE ((h.name = in_maintenance.p_host) AND (h.maintenance_since IS NOT NULL)))) AND (NOT (EXISTS (SELECT FROM inventory.whereabouts w WHERE ((w.host = in_maintenance.p_host) AND (w.state = ANY (ARRAY['active'::inventory.presence, 'unknown'::inventory.presence])))))) AND (NOT (EXISTS (SELECT FROM inventory.reservation r WHERE (r.host = in_maintenance.p_host)))));
+    RETURN ((EXISTS (SELECT FROM inventory.host h WHERE ((h.name = in_maintenance.p_host) AND (h.maintenance_since IS NOT NULL)))) AND (NOT (EXISTS (SELECT FROM inventory.whereabouts w WHERE ((w.host = in_maintenance.p_host) AND (w.state = 'active'::inventory.presence))))) AND (inventory.arriving(p_host) = 0));
 
 ALTER FUNCTION inventory.in_maintenance(p_host text) OWNER TO taskomatic_owner;
 
@@ -3964,40 +4056,6 @@ CREATE TABLE queue.parked (
 
 ALTER TABLE queue.parked OWNER TO taskomatic_owner;
 
--- Name: ready; Type: TABLE; Schema: queue
-
-CREATE TABLE queue.ready (
-    task bigint NOT NULL,
-    rank smallint NOT NULL,
-    "position" bigint NOT NULL,
-    attempts integer NOT NULL,
-    started boolean NOT NULL,
-    since timestamp with time zone NOT NULL
-);
-
-ALTER TABLE queue.ready OWNER TO taskomatic_owner;
-
--- Name: run; Type: TABLE; Schema: queue
-
-CREATE TABLE queue.run (
-    task bigint NOT NULL,
-    attempt integer NOT NULL,
-    dispatcher bigint,
-    started boolean NOT NULL,
-    phase queue.state DEFAULT 'running'::queue.state NOT NULL,
-    started_at timestamp with time zone NOT NULL,
-    deadline timestamp with time zone,
-    awaiting text,
-    evidence jsonb,
-    error jsonb,
-    priority smallint NOT NULL,
-    "position" bigint NOT NULL,
-    CONSTRAINT run_awaiting_has_deadline_or_children CHECK (((phase <> 'awaiting'::queue.state) OR (deadline IS NOT NULL) OR (dispatcher IS NULL))),
-    CONSTRAINT run_phase_is_in_progress CHECK ((phase = ANY (ARRAY['running'::queue.state, 'awaiting'::queue.state, 'uncertain'::queue.state])))
-);
-
-ALTER TABLE queue.run OWNER TO taskomatic_owner;
-
 -- Name: scheduled; Type: TABLE; Schema: queue
 
 CREATE TABLE queue.scheduled (
@@ -4006,25 +4064,6 @@ CREATE TABLE queue.scheduled (
 );
 
 ALTER TABLE queue.scheduled OWNER TO taskomatic_owner;
-
--- Name: wait; Type: TABLE; Schema: queue
-
-CREATE TABLE queue.wait (
-    task bigint NOT NULL,
-    unmet integer NOT NULL,
-    barred smallint DEFAULT 0 NOT NULL,
-    behind integer DEFAULT 0 NOT NULL,
-    attempts integer DEFAULT 0 NOT NULL,
-    started boolean DEFAULT false NOT NULL,
-    limited boolean DEFAULT false NOT NULL,
-    priority smallint NOT NULL,
-    "position" bigint,
-    doomed_by bigint,
-    CONSTRAINT wait_counts_are_not_negative CHECK (((unmet >= 0) AND (barred >= 0) AND (behind >= 0)))
-)
-WITH (fillfactor='70');
-
-ALTER TABLE queue.wait OWNER TO taskomatic_owner;
 
 -- Name: open_state; Type: VIEW; Schema: queue
 
@@ -4073,41 +4112,6 @@ UNION ALL
    FROM queue.run r;
 
 ALTER TABLE queue.open_state OWNER TO taskomatic_owner;
-
--- Name: place; Type: VIEW; Schema: queue
-
-CREATE VIEW queue.place AS
- SELECT wait.task,
-    'wait'::text AS place,
-    wait.attempts,
-    wait.started,
-    wait.priority,
-    wait."position",
-    NULL::bigint AS dispatcher,
-    NULL::timestamp with time zone AS started_at
-   FROM queue.wait
-UNION ALL
- SELECT ready.task,
-    'ready'::text AS place,
-    ready.attempts,
-    ready.started,
-    (- ready.rank) AS priority,
-    ready."position",
-    NULL::bigint AS dispatcher,
-    NULL::timestamp with time zone AS started_at
-   FROM queue.ready
-UNION ALL
- SELECT run.task,
-    'run'::text AS place,
-    run.attempt AS attempts,
-    run.started,
-    run.priority,
-    run."position",
-    run.dispatcher,
-    run.started_at
-   FROM queue.run;
-
-ALTER TABLE queue.place OWNER TO taskomatic_owner;
 
 -- Name: position; Type: SEQUENCE; Schema: queue
 
@@ -5006,6 +5010,35 @@ GRANT USAGE ON SCHEMA inventory TO taskomatic_client;
 
 GRANT USAGE ON SCHEMA queue TO taskomatic_client;
 
+-- Name: TABLE reservation; Type: ACL; Schema: inventory
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.reservation TO taskomatic_client;
+
+-- Name: TABLE whereabouts; Type: ACL; Schema: inventory
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.whereabouts TO taskomatic_client;
+
+-- Name: TABLE ready; Type: ACL; Schema: queue
+
+GRANT SELECT ON TABLE queue.ready TO taskomatic_client;
+
+-- Name: TABLE run; Type: ACL; Schema: queue
+
+GRANT SELECT ON TABLE queue.run TO taskomatic_client;
+
+-- Name: TABLE wait; Type: ACL; Schema: queue
+
+GRANT SELECT ON TABLE queue.wait TO taskomatic_client;
+
+-- Name: TABLE place; Type: ACL; Schema: queue
+
+GRANT SELECT ON TABLE queue.place TO taskomatic_client;
+
+-- Name: FUNCTION arriving(p_host text); Type: ACL; Schema: inventory
+
+REVOKE ALL ON FUNCTION inventory.arriving(p_host text) FROM PUBLIC;
+GRANT ALL ON FUNCTION inventory.arriving(p_host text) TO taskomatic_client;
+
 -- Name: FUNCTION begin_maintenance(p_host text); Type: ACL; Schema: inventory
 
 REVOKE ALL ON FUNCTION inventory.begin_maintenance(p_host text) FROM PUBLIC;
@@ -5028,14 +5061,6 @@ REVOKE ALL ON FUNCTION inventory.end_off() FROM PUBLIC;
 -- Name: TABLE host; Type: ACL; Schema: inventory
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.host TO taskomatic_client;
-
--- Name: TABLE reservation; Type: ACL; Schema: inventory
-
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.reservation TO taskomatic_client;
-
--- Name: TABLE whereabouts; Type: ACL; Schema: inventory
-
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.whereabouts TO taskomatic_client;
 
 -- Name: FUNCTION in_maintenance(p_host text); Type: ACL; Schema: inventory
 
@@ -5566,29 +5591,13 @@ GRANT SELECT ON TABLE queue.log TO taskomatic_client;
 
 GRANT SELECT ON TABLE queue.parked TO taskomatic_client;
 
--- Name: TABLE ready; Type: ACL; Schema: queue
-
-GRANT SELECT ON TABLE queue.ready TO taskomatic_client;
-
--- Name: TABLE run; Type: ACL; Schema: queue
-
-GRANT SELECT ON TABLE queue.run TO taskomatic_client;
-
 -- Name: TABLE scheduled; Type: ACL; Schema: queue
 
 GRANT SELECT ON TABLE queue.scheduled TO taskomatic_client;
 
--- Name: TABLE wait; Type: ACL; Schema: queue
-
-GRANT SELECT ON TABLE queue.wait TO taskomatic_client;
-
 -- Name: TABLE open_state; Type: ACL; Schema: queue
 
 GRANT SELECT ON TABLE queue.open_state TO taskomatic_client;
-
--- Name: TABLE place; Type: ACL; Schema: queue
-
-GRANT SELECT ON TABLE queue.place TO taskomatic_client;
 
 -- Name: TABLE plan; Type: ACL; Schema: queue
 

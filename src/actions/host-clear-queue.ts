@@ -4,7 +4,7 @@ import type { Database, Tx } from '../db/open.ts'
 import type { JsonObject } from '../db/json.ts'
 import { DatabaseError } from '../db/error.ts'
 import { lacksRoom, readCandidates, whyNot, type Candidate, type Need } from '../inventory/candidates.ts'
-import type { Overlay } from '../inventory/fleet-state.ts'
+import { FleetState, NotLoaded, type Overlay } from '../inventory/fleet-state.ts'
 import { setCordon } from '../inventory/hosts.ts'
 import { resource } from '../model/resource.ts'
 import { doChores } from '../queue/chores.ts'
@@ -45,6 +45,7 @@ export type ClosingClear = { id: number; title: string; by: string; host: string
 const maxRaces = 5
 /** So many hosts are asked about for one task before it is held. */
 const mostTried = 50
+const maxLoadRounds = 100
 
 export async function closeAndRequeue(
   database: Database,
@@ -154,28 +155,39 @@ class Replan {
     const { vm: uuid } = task.args
     const anywhere = { ...task.args }
     delete anywhere[namesHost[task.action] ?? '']
-    // What later tasks do to the VM changes nothing of its size.
-    return this.#predicted.ask((may) =>
-      may((state) => {
-        if (typeof uuid === 'string') {
-          const vm = state.vm(uuid)
-          // What the VM needs of stores and networks is asked with the whole action; here its size.
-          return (
-            vm && {
-              task: task.task,
-              vm: uuid,
-              memoryMiB: vm.maxMemoryMiB,
-              vcpus: vm.vcpus,
-              stores: [],
-              networks: [],
-              without
-            }
-          )
-        }
-        const to = action.bindTo?.(anywhere, state)
-        return to && 'place' in to ? { ...to.place, task: task.task, without } : undefined
-      })
-    )
+    return this.#asked(task, (state) => {
+      if (typeof uuid === 'string') {
+        const vm = state.vm(uuid)
+        // What the VM needs of stores and networks is asked with the whole action; here its size.
+        return (
+          vm && {
+            task: task.task,
+            vm: uuid,
+            memoryMiB: vm.maxMemoryMiB,
+            vcpus: vm.vcpus,
+            stores: [],
+            networks: [],
+            without
+          }
+        )
+      }
+      const to = action.bindTo?.(anywhere, state)
+      return to && 'place' in to ? { ...to.place, task: task.task, without } : undefined
+    })
+  }
+
+  /** Asked of the state that will be predicted where the task stands. */
+  async #asked<T>(task: Unstarted, question: (state: FleetState) => T): Promise<T> {
+    for (let round = 0; round < maxLoadRounds; round++) {
+      const overlays = await this.#before(task)
+      try {
+        return question(new FleetState({ phase: 'queued', base: this.#predicted.base, overlays }))
+      } catch (error) {
+        if (!(error instanceof NotLoaded)) throw error
+        await this.#predicted.load(error.subjects)
+      }
+    }
+    throw new Error(`facts of task ${task.task} (${task.action}) led to further facts ${maxLoadRounds} times`)
   }
 
   async #evaluate(
@@ -184,7 +196,7 @@ class Replan {
     to: string
   ): Promise<Extract<Choice, { rewrite: Rewrite }> | { why: string }> {
     const args: JsonObject = { ...task.args, [namesHost[task.action] ?? '']: to }
-    for (let round = 0; round < 100; round++) {
+    for (let round = 0; round < maxLoadRounds; round++) {
       const overlays = await this.#before(task)
       const evaluation = evaluatePlan([{ action, args }], { base: this.#predicted.base, overlays })
       if (evaluation.missing !== null) {
@@ -194,6 +206,7 @@ class Replan {
       const [refusal] = evaluation.refusals
       const [evaluated] = evaluation.tasks
       if (refusal || !evaluated) return { why: refusal?.error.message ?? 'it is not possible' }
+      if (task.action === 'vm.migrate' && evaluated.verdict.verdict === 'nothing_to_do') return { why: 'it is there' }
       // A prerequisite of another kind than it has would have to be put before it: then rather another host.
       const thanks = evaluated.thanksTo.find((author) => typeof author !== 'number' || !task.after.includes(author))
       if (thanks !== undefined) return { why: `it would first need task ${JSON.stringify(thanks)}` }
@@ -215,7 +228,7 @@ class Replan {
         }
       }
     }
-    throw new Error(`facts of task ${task.task} (${task.action}) led to further facts 100 times`)
+    throw new Error(`facts of task ${task.task} (${task.action}) led to further facts ${maxLoadRounds} times`)
   }
 
   /** What those that are rewritten bring about counts as rewritten for those behind them. */

@@ -38,6 +38,8 @@ export const vmCreate = action({
     exclusive(resource.vmName(args.name)),
     // A host that is named is kept from the start: nobody removes it before, and who clears it finds the task.
     ...(args.host === undefined ? [] : [shared(resource.host(args.host))]),
+    // A host that is named is kept from the start: nobody removes it before, and who clears it finds the task.
+    ...(args.host === undefined ? [] : [shared(resource.host(args.host))]),
     ...hostClaim(state),
     ...plannedStores(args).map((store) => shared(resource.store(store))),
     ...plannedDisks(args).flatMap((disk) => diskClaims(disk)),

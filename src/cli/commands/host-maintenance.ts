@@ -12,7 +12,7 @@ const moving = [
     kind: 'flag',
     arg: 'postCopy'
   },
-  { flags: '--unsafe', help: 'although libvirt does not know the storage as safe', kind: 'flag', arg: 'unsafe' }
+  { flags: '--allow-unsafe', help: 'although libvirt does not know the storage as safe', kind: 'flag', arg: 'unsafe' }
 ] as const
 
 export const hostMaintenance: readonly CommandSpec[] = [
