@@ -35,7 +35,7 @@ function read(image: Buffer, descriptor: 16 | 17): Map<string, Buffer> {
 }
 
 const name = fc
-  .string({ minLength: 1, maxLength: 64, unit: fc.constantFrom(...'abcXYZ019-_.~ +äß') })
+  .string({ minLength: 1, maxLength: 64, unit: fc.constantFrom(...'abcXYZ019-_.~ +äß'.split('')) })
   .filter((text) => text !== '.' && text !== '..')
 const files = fc.uniqueArray(fc.record({ name, bytes: fc.uint8Array({ maxLength: 5000 }) }), {
   selector: (file) => file.name,
