@@ -60,6 +60,7 @@ const WORDS: Readonly<Record<string, readonly Json[]>> = {
   snapshot: ['s1', 's2'],
   network: ['default'],
   format: ['qcow2', 'raw'],
+  mac: ['52:54:00:00:00:01'],
   to: []
 }
 
@@ -84,6 +85,8 @@ function valueOf(shape: Shape, key: string, names: Names, dice: Dice): Json | un
   if (shape.anyOf) return valueOf(dice.pick(shape.anyOf) ?? shape, key, names, dice)
   const named = shape['x-ref'] ?? shape['x-name']
   if (named) return nameOf(named, key, names, dice)
+  if (shape.pattern?.startsWith('^[0-9a-f]{8}-')) return '00000000-0000-4000-8000-00000000000a'
+  if (shape.pattern?.startsWith('^(/')) return dice.pick(['/srv/one', '/srv/two'])
   const words = WORDS[key]
   if (words && words.length > 0) return dice.pick(words)
   switch (shape.type) {
@@ -106,9 +109,19 @@ function valueOf(shape: Shape, key: string, names: Names, dice: Dice): Json | un
 }
 
 function nameOf(kind: string, key: string, names: Names, dice: Dice): Json | undefined {
-  const from = { vm: names.vms, host: names.hosts, store: names.stores, pool: names.pools, volume: names.volumes }[kind]
+  const from = {
+    vm: names.vms,
+    host: names.hosts,
+    store: names.stores,
+    pool: names.pools,
+    volume: names.volumes,
+    network: ['default', 'one']
+  }[kind]
   if (from) {
-    const name = dice.pick(from)
+    // A new VM's name may be one that nobody has.
+    const name = dice.pick(
+      kind === 'vm' && !key.startsWith('vm') ? [...from, 'web5'] : kind === 'pool' ? [...from, 'new'] : from
+    )
     // A volume's reference says its store; a new volume's name does not.
     return kind === 'volume' && key !== 'name' && !key.endsWith('Name') ? `${dice.pick(names.stores)}/${name}` : name
   }

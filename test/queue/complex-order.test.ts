@@ -100,13 +100,14 @@ const anyOpen = async (): Promise<boolean> => {
 describe('complex tasks', () => {
   test(
     `${runs} random mixes: nothing waits in a circle, nothing conflicting is together, everything ends`,
-    { timeout: 60_000 + runs * 3_000 },
+    { timeout: 120_000 + runs * 10_000 },
     async () => {
       const total: Tally = { tasks: 0, steps: 0, refused: 0, waitedAnew: 0, looks: 0 }
       for (let done = 0; done < runs; done += SIDE_BY_SIDE) {
         const size = Math.min(SIDE_BY_SIDE, runs - done)
         const tally = await live(Array.from({ length: size }, (_, at) => firstSeed + done + at))
         for (const key of Object.keys(total) as (keyof Tally)[]) total[key] += tally[key]
+        if (runs > usual) console.log(`${done + size} runs so far, ${total.tasks} tasks`)
       }
       console.log(
         `${runs} runs: ${total.tasks} tasks, ${total.looks} looks at the tables, ${total.refused} children and bindings refused, ` +

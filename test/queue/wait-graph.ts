@@ -94,6 +94,7 @@ class Graph {
   readonly byId: ReadonlyMap<number, OpenTask>
   /** Along prerequisites that are not met, and from a parent to its open children. */
   readonly waits: ReadonlyMap<number, number[]>
+  readonly conflicts: readonly [OpenTask, OpenTask, string][]
   readonly #touching: Map<string, OpenTask[]>
   readonly #reached = new Map<number, Set<number>>()
 
@@ -110,10 +111,12 @@ class Graph {
       for (const { resource } of task.claims)
         this.#touching.set(resource, [...(this.#touching.get(resource) ?? []), task])
     }
+    this.conflicts = this.#conflicting()
   }
 
   /** Pairs that may not be together: conflicting claims, and neither is the other's ancestor. */
-  *conflicts(): Generator<[OpenTask, OpenTask, string]> {
+  #conflicting(): [OpenTask, OpenTask, string][] {
+    const pairs: [OpenTask, OpenTask, string][] = []
     const told = new Set<string>()
     for (const [resource, touching] of this.#touching) {
       for (const [at, a] of touching.entries()) {
@@ -121,10 +124,11 @@ class Graph {
           const pair = `${a.id} ${b.id}`
           if (told.has(pair) || conflict(a, b) === undefined) continue
           told.add(pair)
-          if (!this.under(a, b.id) && !this.under(b, a.id)) yield [a, b, resource]
+          if (!this.under(a, b.id) && !this.under(b, a.id)) pairs.push([a, b, resource])
         }
       }
     }
+    return pairs
   }
 
   under(task: OpenTask, ancestor: number): boolean {
@@ -172,7 +176,7 @@ function misplaced({ tasks }: Moment): string[] {
 
 function overlapping(graph: Graph): string[] {
   const found: string[] = []
-  for (const [a, b, resource] of graph.conflicts()) {
+  for (const [a, b, resource] of graph.conflicts) {
     if (a.started && b.started) found.push(`tasks ${a.id} and ${b.id} are on ${resource} together`)
   }
   return found
@@ -181,7 +185,7 @@ function overlapping(graph: Graph): string[] {
 /** Of two that conflict and have places one waits for the other, directly or through others: else both could start. */
 function unordered(graph: Graph): string[] {
   const found: string[] = []
-  for (const [a, b, resource] of graph.conflicts()) {
+  for (const [a, b, resource] of graph.conflicts) {
     if (a.position === null || b.position === null || (a.started && b.started)) continue
     // Who is not bound yet, or was and found it taken, is asked again before it counts as started, and then waits for who has.
     if (isAskedAgain(a) || isAskedAgain(b)) continue
@@ -193,15 +197,26 @@ function unordered(graph: Graph): string[] {
 }
 
 function circles(graph: Graph): string[] {
-  const task = graph.tasks.find(({ id }) => graph.reaches(id, id))
-  return task
-    ? [
-        `task ${task.id} waits for itself, by ${graph.tasks
-          .filter(({ id }) => graph.reaches(task.id, id) && graph.reaches(id, task.id))
-          .map(({ id }) => id)
-          .join(', ')}`
-      ]
-    : []
+  const done = new Set<number>()
+  const path: number[] = []
+  const visit = (id: number): number[] | undefined => {
+    if (done.has(id)) return undefined
+    const at = path.indexOf(id)
+    if (at >= 0) return path.slice(at)
+    path.push(id)
+    for (const next of graph.waits.get(id) ?? []) {
+      const circle = visit(next)
+      if (circle) return circle
+    }
+    path.pop()
+    done.add(id)
+    return undefined
+  }
+  for (const { id } of graph.tasks) {
+    const circle = visit(id)
+    if (circle) return [`tasks ${circle.join(', ')} wait for each other in a circle`]
+  }
+  return []
 }
 
 /**
@@ -212,34 +227,39 @@ function circles(graph: Graph): string[] {
 function standingStill(graph: Graph, { caps }: Moment): string[] {
   const left = new Map(graph.byId)
   const blockers = new Map<number, number[]>()
-  for (const [a, b] of graph.conflicts()) {
+  for (const [a, b] of graph.conflicts) {
     if (a.started === b.started) continue
     const [waiting, started] = a.started ? [b, a] : [a, b]
     // Who is in hand already decides for itself where it goes (late claims).
     if (!inHand(waiting)) blockers.set(waiting.id, [...(blockers.get(waiting.id) ?? []), started.id])
   }
-  const room = (key: string) =>
-    (caps[key] ?? Infinity) -
-    [...left.values()]
-      .flatMap(({ costs }) => costs)
-      .reduce((sum, cost) => sum + (cost.key === key && cost.granted ? cost.units : 0), 0)
+  const used = usedUnits(graph.tasks)
+  const room = (key: string) => (caps[key] ?? Infinity) - (used.get(key) ?? 0)
   const canEnd = (task: OpenTask): boolean =>
     (graph.waits.get(task.id) ?? []).every((id) => !left.has(id)) &&
     (blockers.get(task.id) ?? []).every((id) => !left.has(id)) &&
     task.costs.every(({ key, units, granted }) => granted || units > (caps[key] ?? Infinity) || units <= room(key))
   for (let before = -1; before !== left.size;) {
     before = left.size
-    for (const task of left.values()) if (canEnd(task)) left.delete(task.id)
+    for (const task of left.values()) {
+      if (!canEnd(task)) continue
+      left.delete(task.id)
+      for (const { key, units, granted } of task.costs) if (granted) used.set(key, (used.get(key) ?? 0) - units)
+    }
   }
   return left.size === 0 ? [] : [`tasks ${[...left.keys()].join(', ')} stand still for good`]
 }
 
-function overdrawn({ tasks, caps }: Moment): string[] {
+function usedUnits(tasks: readonly OpenTask[]): Map<string, number> {
   const used = new Map<string, number>()
   for (const { costs } of tasks) {
     for (const { key, units, granted } of costs) if (granted) used.set(key, (used.get(key) ?? 0) + units)
   }
-  return [...used].flatMap(([key, units]) =>
+  return used
+}
+
+function overdrawn({ tasks, caps }: Moment): string[] {
+  return [...usedUnits(tasks)].flatMap(([key, units]) =>
     units > (caps[key] ?? Infinity) ? [`${units} units of ${key} are in use, of ${caps[key]}`] : []
   )
 }
@@ -254,14 +274,11 @@ function forgotten({ tasks, caps }: Moment): string[] {
     else if (task.parked === null) found.push(`task ${task.id} waits for nothing, and is not ready`)
     else if (task.parked === 'limit') queued.push(task)
   }
-  const used = (key: string) =>
-    tasks
-      .flatMap(({ costs }) => costs)
-      .reduce((sum, cost) => sum + (cost.key === key && cost.granted ? cost.units : 0), 0)
+  const used = usedUnits(tasks)
   const [first] = queued
     .filter(({ costs }) => costs.every(({ key, units }) => units <= (caps[key] ?? Infinity)))
     .toSorted((a, b) => a.rank - b.rank || (a.position ?? 0) - (b.position ?? 0) || a.id - b.id)
-  if (first && first.costs.every(({ key, units }) => used(key) + units <= (caps[key] ?? Infinity))) {
+  if (first && first.costs.every(({ key, units }) => (used.get(key) ?? 0) + units <= (caps[key] ?? Infinity))) {
     found.push(`task ${first.id} is parked beside free units`)
   }
   return found
