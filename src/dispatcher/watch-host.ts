@@ -5,6 +5,7 @@ import type { Database } from '../db/open.ts'
 import type { Host, HostChange } from '../host/host.ts'
 import type { LinkState } from '../host/link.ts'
 import { beginSight, recordPool, recordVms, setConnection, type VmChange } from '../inventory/observe.ts'
+import { noteRuns } from '../inventory/vm-life.ts'
 import { observeHost } from './watch-observer.ts'
 
 export type HostWatcherParts = {
@@ -35,6 +36,8 @@ export class HostWatcher {
   readonly #pools = new Set<string>()
   /** When a VM's last event came: what the guard list finds different soon after it was not missed. */
   readonly #heardAt = new Map<string, number>()
+  /** When a VM was heard to begin to run: a run may be over before it is looked at. */
+  readonly #ran = new Map<string, number>()
   #state: LinkState | undefined
   #recorded: LinkState | undefined
   #list: 'no' | 'yes' | 'guard' = 'no'
@@ -85,6 +88,7 @@ export class HostWatcher {
   #changed(change: HostChange): void {
     if (change.kind === 'vm' || change.kind === 'job') {
       this.#heardAt.set(change.uuid, performance.now())
+      if (change.kind === 'vm' && change.event === 'started') this.#ran.set(change.uuid, performance.now())
       if (change.kind === 'vm' && change.event === 'defined') this.#parts.onDefined(this.#parts.name, change.uuid)
       this.#vms.add(change.uuid)
     } else if (change.kind === 'pool') this.#pools.add(change.name)
@@ -115,11 +119,23 @@ export class HostWatcher {
   /** Does one thing; false when there is nothing to do. */
   async #step(): Promise<boolean> {
     const state = this.#state
+    if (this.#ran.size > 0) await this.#recordRuns()
     if (!state || state.state === 'down') return this.#recordDown(state)
     if (this.#list !== 'no') return this.#listAll(this.#list === 'guard')
     if (this.#vms.size > 0) return this.#lookUpVms()
     if (this.#pools.size > 0) return this.#lookUpPool()
     return false
+  }
+
+  async #recordRuns(): Promise<void> {
+    const now = performance.now()
+    const heard = [...this.#ran]
+    await noteRuns(
+      this.#parts.database,
+      heard.map(([vm, at]) => ({ vm, agoMs: now - at }))
+    )
+    // One that was heard again meanwhile stays.
+    for (const [vm, at] of heard) if (this.#ran.get(vm) === at) this.#ran.delete(vm)
   }
 
   async #recordDown(state: LinkState | undefined): Promise<boolean> {

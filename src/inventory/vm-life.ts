@@ -21,6 +21,16 @@ export async function forgetSaved(sql: Sql, vm: string): Promise<void> {
   await sql.query(`delete from inventory.saved_image where vm = $1`, [vm])
 }
 
+/** These VMs began to run so long ago, by the host's event: images that are older fit their disks no more, however short the run was. */
+export async function noteRuns(sql: Sql, runs: readonly { vm: string; agoMs: number }[]): Promise<void> {
+  await sql.query(
+    `delete from inventory.saved_image s
+     using unnest($1::uuid[], $2::double precision[]) ran (vm, ago_ms)
+     where s.vm = ran.vm and s.saved_at < clock_timestamp() - ran.ago_ms * interval '1 millisecond'`,
+    [runs.map(({ vm }) => vm), runs.map(({ agoMs }) => agoMs)]
+  )
+}
+
 /** Null: it does not start with its host. */
 export async function setAutostart(sql: Sql, vm: string, start: StartsWithHost | null, by: string): Promise<void> {
   if (start === null) {

@@ -60,6 +60,22 @@ test('a saved image is restored, and not once the VM was seen to run elsewhere',
   await done('vm.stop', { vm: 'web1', force: true, timeoutSeconds: 0 })
 })
 
+test('a run that was over before anybody looked makes an image stale as well', async () => {
+  await done('vm.start', { vm: 'web1' })
+  await done('vm.save', { vm: 'web1' })
+  await handle('h2').defineVm(await handle('h1').vmXml(uuid, { inactive: true, secure: true }))
+  // Looks at h2 answer late, so that only the events tell of the run.
+  const late = engine.fleet.host('h2').faults.add({ on: 'DOMAIN_GET_STATE', fault: { kind: 'delay', ms: 400 } })
+  await handle('h2').startVm(uuid, { freshBoot: true, paused: false })
+  await handle('h2').powerOffVm(uuid)
+  await eventually(async () => expect(await facts()).toMatchObject({ hasSavedImage: true, restorable: false }))
+  late()
+  await handle('h2').undefineVm(uuid, { savedImage: true, snapshots: true, firmwareState: true })
+  await eventually(async () => expect(await facts()).toMatchObject({ activeOn: null, elsewhere: {} }))
+  await done('vm.start', { vm: 'web1', discardSaved: true })
+  await done('vm.stop', { vm: 'web1', force: true, timeoutSeconds: 0 })
+})
+
 test('a whole life in one plan: what is queued sees what comes before', async () => {
   const answer = await engine.submitter.submit({
     by: 'test',
