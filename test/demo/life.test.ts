@@ -1,7 +1,9 @@
 // What goes on by itself in a demo that stays up: chosen by a seed, and never at a visitor's cost.
 import { describe, expect, test } from 'vitest'
-import { nextStep, type Sight, type Step } from '../../src/demo/life.ts'
+import { createClient } from '../../src/cli/client.ts'
+import { live, nextStep, type Sight, type Step } from '../../src/demo/life.ts'
 import { seeded } from '../../src/sim/faults.ts'
+import { fakeServer, type Asked } from '../cli/fake-server.ts'
 
 const hosts = ['h1', 'h2', 'h3', 'h4']
 const sight: Sight = {
@@ -60,5 +62,46 @@ describe('what happens next', () => {
   test('keeps most VMs running', () => {
     const half = sight.vms.map((vm, index) => ({ ...vm, power: index % 2 ? 'running' : 'off' }))
     expect(steps(5, 500, { ...sight, vms: half }).some((step) => step.do === 'stop')).toBe(false)
+  })
+})
+
+describe('life', () => {
+  /** Lives with these numbers against a server that refuses as asked, until `enough` was submitted. */
+  async function lived(numbers: number[], enough: number, refuse = false): Promise<unknown[]> {
+    const end = new AbortController()
+    const submitted: unknown[] = []
+    const states = ['running', 'complete']
+    const server = await fakeServer(({ method, path, body }: Asked) => {
+      if (path === '/vms') return { body: { items: sight.vms } }
+      if (path === '/hosts') return { body: { items: sight.hosts } }
+      if (method === 'POST') {
+        const { action, args } = body as { action: string; args: unknown }
+        if (submitted.push({ action, args }) === enough) end.abort()
+        if (refuse) return { status: 409, body: { code: 'not_possible', detail: 'somebody came first' } }
+        return { status: 201, body: { plan: null, replayed: false, tasks: [{ id: 7, key: null, action, title: '' }] } }
+      }
+      return { body: { id: 7, state: states.shift() ?? 'complete' } }
+    })
+    let at = 0
+    const random = (): number => numbers[at++ % numbers.length] ?? 0
+    try {
+      const client = createClient({ url: server.url, token: 'tkm_test' })
+      await live(client, { random, kept: ['h1', 'h2'], pauseMs: 1, clearedMs: 1, signal: end.signal })
+    } finally {
+      await server.stop()
+    }
+    return submitted
+  }
+
+  test('restores a host once it has been cleared', async () => {
+    expect(await lived([0.01], 2)).toEqual([
+      { action: 'host.clear', args: { host: 'h3', vms: 'migrate' } },
+      { action: 'host.restore', args: { host: 'h3' } }
+    ])
+  })
+
+  test('goes on when it is refused, and ends when it is told to', async () => {
+    const taken = await lived([0.5, 0.9, 0.3, 0.6], 3, true)
+    expect(taken).toHaveLength(3)
   })
 })
