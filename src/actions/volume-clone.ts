@@ -23,6 +23,7 @@ import { ownError } from './error.ts'
 import { limit, oneOf } from './limits.ts'
 import { dropMarker, isMarked, makeVolume, unmakeVolume, VolumeTaken } from './new-volume.ts'
 import { newName, splitVolume, StoreRef, VolumeRef } from './refs.ts'
+import { refuseFull } from './store-room.ts'
 import { volumeSizeMiB } from './vm-create-args.ts'
 import { exclusive, hostClaim } from './vm-place.ts'
 import { findVolume, handleOn, poolFor, refuseStore, storeWork, tellPools, workingHost } from './volume-place.ts'
@@ -97,7 +98,10 @@ export const volumeClone = action({
         'choose another name, or delete it'
       )
     }
-    return refuseRunning(given, state) ?? possible
+    const capacityBytes = given.sizeMiB === undefined ? facts.allocationBytes : given.sizeMiB * mebibyte
+    const copy = { format: given.format ?? facts.format ?? 'raw', capacityBytes }
+    const full = state.volume(given.store, given.name) ? undefined : refuseFull(state, given.store, copy)
+    return refuseRunning(given, state) ?? full ?? possible
   },
   effect(given, state) {
     const from = splitVolume(given.volume)

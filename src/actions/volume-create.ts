@@ -1,5 +1,7 @@
-// Makes a blank volume. Whether it was made is told by looking it up: a blank volume is whole as soon as it is there.
+// Makes a blank volume, or one that lies over another. Whether it was made is told by looking it up: it is whole as soon as it is there.
 import { Type, type Static } from 'typebox'
+import type { Host } from '../host/host.ts'
+import type { FleetState } from '../inventory/fleet-state.ts'
 import { resource } from '../model/resource.ts'
 import { quote } from '../model/name.ts'
 import type { ObservedVolume } from '../model/storage.ts'
@@ -11,14 +13,17 @@ import {
   possible,
   type ActionContext,
   type Outcome,
-  type Probe
+  type Probe,
+  type Verdict
 } from './action.ts'
 import { attempt, type Step } from './attempt.ts'
 import { ownError } from './error.ts'
-import { newName, StoreRef } from './refs.ts'
+import { refuseFull } from './store-room.ts'
+import { newName, splitVolume, StoreRef, VolumeRef } from './refs.ts'
 import { volumeSizeMiB } from './vm-create-args.ts'
-import { exclusive, hostClaim } from './vm-place.ts'
-import { findVolume, handleOn, refuseStore, storeWork, tellPools, workingHost } from './volume-place.ts'
+import { exclusive, hostClaim, shared } from './vm-place.ts'
+import { findVolume, handleOn, poolFor, refuseStore, storeWork, tellPools, workingHost } from './volume-place.ts'
+import { readHostsOf } from './volume-use.ts'
 
 const mebibyte = 1024 * 1024
 
@@ -26,7 +31,11 @@ const args = Type.Object(
   {
     store: StoreRef,
     name: newName('volume', 'Name of the new volume'),
-    sizeMiB: volumeSizeMiB('Size in MiB'),
+    sizeMiB: Type.Optional(volumeSizeMiB('Size in MiB; default: that of the volume that it lies over')),
+    backing: Type.Optional({
+      ...VolumeRef,
+      description: 'Lie over this volume, STORE/NAME: only what differs is kept; qcow2 only'
+    }),
     format: Type.Optional(
       Type.Union([Type.Literal('qcow2'), Type.Literal('raw')], {
         description: 'How the bytes are kept; default qcow2',
@@ -41,18 +50,29 @@ type Args = Static<typeof args>
 
 export const volumeCreate = action({
   name: 'volume.create',
-  summary: 'Make a blank volume',
+  summary: 'Make a blank volume, or one that lies over another',
   args,
   title: ({ store, name }) => `Create volume ${store}/${name}`,
-  claims: ({ store, name }, state) => [
-    storeWork(state, store),
-    exclusive(resource.volume(store, name)),
-    ...hostClaim(state)
-  ],
-  check({ store, name }, state) {
-    const refusal = refuseStore(state, store, state.boundHost ?? undefined)
+  claims({ store, name, backing }, state) {
+    const below = backing === undefined ? undefined : splitVolume(backing)
+    if (below) readHostsOf(state, below.store)
+    return [
+      storeWork(state, store),
+      exclusive(resource.volume(store, name)),
+      // Nobody writes to it from now on: a VM that is started with it meanwhile would.
+      ...(below ? [shared(resource.store(below.store)), exclusive(resource.volume(below.store, below.volume))] : []),
+      ...hostClaim(state)
+    ]
+  },
+  check(given, state) {
+    const { store, name } = given
+    const refusal = refuseStore(state, store, state.boundHost ?? undefined) ?? refuseBacking(given, state)
     if (refusal) return refusal
-    // When it starts, another attempt may find what the first one made.
+    if (given.sizeMiB === undefined && given.backing === undefined)
+      return impossible('missing_field', 'a blank volume needs "sizeMiB"', 'give its size')
+    const full = given.backing === undefined ? refuseFull(state, store, sizeOf(given)) : undefined
+    // When it starts, another attempt may have made it: then it takes no more.
+    if (full && !state.volume(store, name)) return full
     if (state.phase === 'queued' && state.volume(store, name)) {
       return impossible(
         'volume_exists',
@@ -70,15 +90,16 @@ export const volumeCreate = action({
         name: given.name,
         path: targetOf(given, state.store(given.store)?.pools ?? {}),
         format: given.format ?? 'qcow2',
-        capacityBytes: given.sizeMiB * mebibyte,
+        capacityBytes: wantedBytes(given, belowOf(given, state)?.capacityBytes ?? 0),
         allocationBytes: 0,
-        backing: null,
+        backing: belowOf(given, state)?.path ?? null,
         usedBy: []
       }
     }
   ],
-  bindTo({ store }, state) {
-    const host = workingHost(state, store)
+  bindTo({ store, backing }, state) {
+    const host =
+      backing === undefined ? workingHost(state, store) : workingHost(state, store, splitVolume(backing).store)
     return host === undefined ? null : { host }
   },
   run: (ctx, given) => attempt(ctx, (step) => create(ctx, given, step), { probe: () => probe(ctx, given) }),
@@ -91,36 +112,99 @@ const targetOf = ({ name }: Args, pools: Record<string, { target: string | null 
   return target ? `${target}/${name}` : ''
 }
 
-const isAsAsked = (volume: ObservedVolume, given: Args): boolean =>
-  volume.capacityBytes === given.sizeMiB * mebibyte && volume.format === (given.format ?? 'qcow2')
+const sizeOf = ({ format, sizeMiB }: Args) => ({ format: format ?? 'qcow2', capacityBytes: (sizeMiB ?? 0) * mebibyte })
+
+const belowOf = ({ backing }: Args, state: FleetState) => {
+  if (backing === undefined) return undefined
+  const { store, volume } = splitVolume(backing)
+  return state.volume(store, volume)
+}
+
+const wantedBytes = ({ sizeMiB }: Args, belowBytes: number): number =>
+  sizeMiB === undefined ? belowBytes : sizeMiB * mebibyte
+
+const isAsAsked = (volume: ObservedVolume, given: Args, below: ObservedVolume | undefined): boolean =>
+  volume.capacityBytes === wantedBytes(given, below?.capacityBytes ?? 0) &&
+  volume.format === (given.format ?? 'qcow2') &&
+  volume.backing === (below?.path ?? null)
+
+/** What others lie over must not change: neither may a VM write to it, nor may it be smaller than it looks. */
+function refuseBacking(given: Args, state: FleetState): Verdict | undefined {
+  const { backing, store, sizeMiB, format } = given
+  if (backing === undefined) return undefined
+  if (format === 'raw') return impossible('bad_format', 'only a qcow2 volume lies over another', 'leave out the format')
+  const below = splitVolume(backing)
+  if (workingHost(state, store, below.store) === undefined)
+    return impossible(
+      'no_common_host',
+      `no host has both store ${quote(store)} and store ${quote(below.store)}`,
+      'choose a store of a host that has the volume below'
+    )
+  const facts = belowOf(given, state)
+  if (!facts)
+    return impossible(
+      'volume_not_found',
+      `there is no volume ${quote(backing)}`,
+      `see \`taskomatic volume list --store ${below.store}\``
+    )
+  if (sizeMiB !== undefined && sizeMiB * mebibyte < facts.capacityBytes)
+    return impossible(
+      'cannot_shrink',
+      `volume ${quote(backing)} has ${facts.capacityBytes / mebibyte} MiB: over it ${sizeMiB} MiB would cut data off`,
+      'ask for a larger size, or leave it out'
+    )
+  const writer = facts.usedBy
+    .map((uuid) => state.vm(uuid))
+    .find((vm) =>
+      vm?.disks.some((disk) => disk.store === below.store && disk.volume === below.volume && !disk.readOnly)
+    )
+  if (!writer) return undefined
+  return impossible(
+    'volume_in_use',
+    `volume ${quote(backing)} is a disk of ${quote(writer.name)}, which would change it under what lies over it`,
+    'copy it: `taskomatic volume clone`'
+  )
+}
+
+async function placesOf(
+  ctx: ActionContext,
+  { store, backing }: Args
+): Promise<{ host: Host; pool: string; below: ObservedVolume | undefined }> {
+  if (backing === undefined) return { ...handleOn(ctx, store), below: undefined }
+  const at = splitVolume(backing)
+  const { host, pool } = handleOn(ctx, store, at.store)
+  return { host, pool, below: await findVolume(host, poolFor(ctx, at.store, host.name), at.volume) }
+}
 
 async function create(ctx: ActionContext, given: Args, step: Step): Promise<Outcome> {
-  const { host, pool } = handleOn(ctx, given.store)
+  const { host, pool, below } = await placesOf(ctx, given)
   step('look at the volume')
+  if (given.backing !== undefined && !below) return failed(missing(given.backing, host.name, 'look at the volume'))
   const before = await findVolume(host, pool, given.name)
   // The first attempt found none, or it would have failed: what is there and as asked was made by it.
-  if (before && !(ctx.task.attempt > 1 && isAsAsked(before, given))) return failed(taken(given, host.name))
+  if (before && !(ctx.task.attempt > 1 && isAsAsked(before, given, below))) return failed(taken(given, host.name))
   if (!before) {
     step('create the volume')
     await host.createVolume(pool, {
       name: given.name,
       format: given.format ?? 'qcow2',
-      capacityBytes: given.sizeMiB * mebibyte
+      capacityBytes: wantedBytes(given, below?.capacityBytes ?? 0),
+      ...(below ? { backing: { path: below.path, format: below.format === 'qcow2' ? 'qcow2' : 'raw' } } : {})
     })
   }
   step('look whether it is there')
   const volume = await host.volume(pool, given.name)
-  if (!volume) return failed(missing(given, host.name))
+  if (!volume) return failed(missing(`${given.store}/${given.name}`, host.name, 'look whether it is there'))
   await tellPools(ctx, given.store, host.name)
   return complete({ volume: `${given.store}/${given.name}`, path: volume.path, capacityBytes: volume.capacityBytes })
 }
 
 async function probe(ctx: ActionContext, given: Args): Promise<Probe> {
-  const { host, pool } = handleOn(ctx, given.store)
+  const { host, pool, below } = await placesOf(ctx, given)
   const volume = await findVolume(host, pool, given.name)
   if (!volume) return { happened: 'no', evidence: { host: host.name, pool } }
   const evidence = { host: host.name, pool, capacityBytes: volume.capacityBytes, format: volume.format }
-  if (!isAsAsked(volume, given)) return { happened: 'no', evidence }
+  if (!isAsAsked(volume, given, below)) return { happened: 'no', evidence }
   await ctx.observe.pool(host.name, pool)
   return {
     happened: 'yes',
@@ -138,11 +222,11 @@ const taken = ({ store, name }: Args, host: string) =>
     { host }
   )
 
-const missing = ({ store, name }: Args, host: string) =>
+const missing = (volume: string, host: string, step: string) =>
   ownError(
     'volume_not_found',
-    `volume ${quote(`${store}/${name}`)} was made on ${host} and is not there`,
-    'look whether it is there',
+    `volume ${quote(volume)} is not on ${host}`,
+    step,
     'look at the host, then retry the task',
     { host }
   )

@@ -23,6 +23,7 @@ import { refuseChangeOfImage } from './image-use.ts'
 import { limit, oneOf } from './limits.ts'
 import { dropMarker, isMarked, makeVolume, markVolume, unmakeVolume, VolumeTaken } from './new-volume.ts'
 import { newName, StoreRef } from './refs.ts'
+import { refuseFull } from './store-room.ts'
 import { exclusive, hostClaim } from './vm-place.ts'
 import { attemptFlow, checksumOf, tellBytes } from './volume-flow.ts'
 import { findVolume, handleOn, refuseOverlaid, refuseStore, storeWork, tellPools, workingHost } from './volume-place.ts'
@@ -90,6 +91,9 @@ export const volumeUpload = action({
     const facts = state.volume(given.store, given.name)
     const image = refuseChangeOfImage(state, given.store, given.name)
     if (image) return image
+    // The bytes are what they are, whatever they are the image of.
+    const full = facts ? undefined : refuseFull(state, given.store, { format: 'raw', capacityBytes: given.bytes })
+    if (full) return full
     if (!facts || state.phase === 'starting') return possible
     if (!given.replace) {
       return impossible(

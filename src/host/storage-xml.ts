@@ -52,10 +52,13 @@ export function readVolumeXml(xml: string): ObservedVolume {
   }
 }
 
-/** Without allocation a raw volume would be written full at once; what is copied is as full as its source. */
-export const volumeXml = (volume: NewVolumeSpec): string =>
+/**
+ * Without an allocation of nothing a raw file would be written full at once; what is copied is as full as its source. `whole`: in a
+ * volume group all is taken at once, since what is not would be made a thin snapshot.
+ */
+export const volumeXml = (volume: NewVolumeSpec, whole = false): string =>
   `<volume><name>${escapeXml(volume.name)}</name>` +
-  `<capacity unit="bytes">${volume.capacityBytes}</capacity><allocation unit="bytes">0</allocation>` +
+  `<capacity unit="bytes">${volume.capacityBytes}</capacity>${whole ? '' : '<allocation unit="bytes">0</allocation>'}` +
   `<target><format${attributes({ type: volume.format })}/></target>${backingXml(volume.backing)}</volume>`
 
 const backingXml = (below: NewVolumeSpec['backing']): string =>

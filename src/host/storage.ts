@@ -179,7 +179,8 @@ export class Storage {
 
   async createVolume(poolName: string, spec: NewVolumeSpec): Promise<ObservedVolume> {
     const pool = await this.#find(poolName)
-    const { vol } = await this.#calls.long('STORAGE_VOL_CREATE_XML', { pool, xml: volumeXml(spec), flags: 0 })
+    const xml = volumeXml(spec, await this.#takesWhole(pool))
+    const { vol } = await this.#calls.long('STORAGE_VOL_CREATE_XML', { pool, xml, flags: 0 })
     return this.#lookVolume(vol)
   }
 
@@ -190,9 +191,14 @@ export class Storage {
   ): Promise<ObservedVolume> {
     const [pool, clonevol] = await Promise.all([this.#find(poolName), this.#findVolume(from.pool, from.name)])
     const capacityBytes = spec.capacityBytes ?? (await this.#lookVolume(clonevol)).capacityBytes
-    const xml = volumeXml({ ...spec, capacityBytes })
+    const xml = volumeXml({ ...spec, capacityBytes }, await this.#takesWhole(pool))
     const { vol } = await this.#calls.long('STORAGE_VOL_CREATE_XML_FROM', { pool, xml, clonevol, flags: 0 })
     return this.#lookVolume(vol)
+  }
+
+  async #takesWhole(pool: StoragePool): Promise<boolean> {
+    const { xml } = await this.#calls.read('STORAGE_POOL_GET_XML_DESC', { pool, flags: 0 })
+    return readPoolXml(xml).type === 'logical'
   }
 
   async resizeVolume(pool: string, name: string, capacityBytes: number): Promise<ObservedVolume> {

@@ -23,6 +23,10 @@ const storeView: View<StoreView> = {
   ]
 }
 
+/** Less than a tenth is free: volumes that grow as they are filled stop guests when nothing is left. */
+const isNearlyFull = ({ active, availableBytes, capacityBytes }: PoolView): boolean =>
+  active && capacityBytes > 0 && availableBytes < capacityBytes / 10
+
 const poolView: View<PoolView> = {
   plural: 'pools',
   name: (pool) => `${pool.name}@${pool.host}`,
@@ -35,7 +39,12 @@ const poolView: View<PoolView> = {
       tone: (pool) => (pool.active ? 'good' : 'dim')
     },
     { title: 'STORE', value: (pool) => pool.store },
-    { title: 'FREE', value: (pool) => bytesText(pool.availableBytes), align: 'right' },
+    {
+      title: 'FREE',
+      value: (pool) => bytesText(pool.availableBytes) + (isNearlyFull(pool) ? ' nearly full' : ''),
+      tone: (pool) => (isNearlyFull(pool) ? 'bad' : undefined),
+      align: 'right'
+    },
     { title: 'SIZE', value: (pool) => bytesText(pool.capacityBytes), align: 'right' },
     { title: 'TYPE', value: (pool) => pool.type, wide: true },
     { title: 'TARGET', value: (pool) => pool.target, wide: true },
@@ -253,11 +262,23 @@ export const volume: NounSpec = {
     },
     {
       verb: 'create',
-      summary: 'Create blank volumes',
+      summary: 'Create volumes: blank, or over another one',
       action: 'volume.create',
       operands: [{ name: 'volume', help: 'new volumes: STORE/NAME', kind: 'text', arg: 'volume', many: true }],
       options: [
-        { flags: '--size <size>', help: 'e.g. 10GiB', kind: 'mib', arg: 'sizeMiB', required: true },
+        {
+          flags: '--size <size>',
+          help: 'e.g. 10GiB; with --backing larger than that one, if at all',
+          kind: 'mib',
+          arg: 'sizeMiB'
+        },
+        {
+          flags: '--backing <volume>',
+          help: 'STORE/NAME: keep only what differs from it',
+          kind: 'text',
+          arg: 'backing',
+          names: 'volume'
+        },
         {
           flags: '--format <format>',
           help: 'qcow2 (default) or raw',
