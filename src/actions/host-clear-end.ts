@@ -114,7 +114,7 @@ export async function endClear(
         'not_cleared',
         `${host} is not empty, and not in maintenance: ${told(remain.filter((vm) => vm.active || given.vms === 'delete'))}${arriving > 0 ? `${arriving} may be arriving; ` : ''}${done(counts)}`,
         'see whether the host is empty',
-        `clear it again when that is mended; \`--auto-converge\` or \`--post-copy\` moves guests that write too fast, \`--unmovable shut-down\` shuts down what cannot be moved`,
+        `clear it again when that is mended; \`--auto-converge\` or \`--postcopy\` moves guests that write too fast, \`--unmovable shut-down\` shuts down what cannot be moved`,
         details
       )
     )

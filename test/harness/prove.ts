@@ -21,6 +21,18 @@ const proofs: Readonly<Record<string, Proof>> = {
     env: { TASKOMATIC_RUNS: '5000' },
     minutes: 60
   },
+  'clear': {
+    what: '200 VMs leave one host, 2 s each and 4 at once: within 1.05 of 100 s, and 1.05 of that beside 1,000,000 waiting tasks',
+    command: test('test/actions/host-clear-makespan.test.ts'),
+    env: {
+      TASKOMATIC_CLEAR_VMS: '200',
+      TASKOMATIC_CLEAR_MS: '2000',
+      TASKOMATIC_CLEAR_WAITING: '1000000',
+      TASKOMATIC_CLEAR_ALLOWED_MS: '0',
+      TASKOMATIC_CLEAR_BURDEN_FACTOR: '1.05'
+    },
+    minutes: 10
+  },
   'order-crowd': {
     what: '60 crowds of clients and dispatchers at once on few resources, by fresh seeds',
     command: test('test/queue/order-property.test.ts'),

@@ -7,7 +7,7 @@ const hosts: OperandSpec = { ...oneHost, help: 'hosts, by name', many: true }
 const moving = [
   { flags: '--auto-converge', help: 'slow guests down that write too fast', kind: 'flag', arg: 'autoConverge' },
   {
-    flags: '--post-copy',
+    flags: '--postcopy',
     help: 'switch over after one pass: always ends, but a lost host then loses the VM',
     kind: 'flag',
     arg: 'postCopy'
