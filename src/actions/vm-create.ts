@@ -38,8 +38,6 @@ export const vmCreate = action({
     exclusive(resource.vmName(args.name)),
     // A host that is named is kept from the start: nobody removes it before, and who clears it finds the task.
     ...(args.host === undefined ? [] : [shared(resource.host(args.host))]),
-    // A host that is named is kept from the start: nobody removes it before, and who clears it finds the task.
-    ...(args.host === undefined ? [] : [shared(resource.host(args.host))]),
     ...hostClaim(state),
     ...plannedStores(args).map((store) => shared(resource.store(store))),
     ...plannedDisks(args).flatMap((disk) => diskClaims(disk)),
@@ -153,6 +151,13 @@ const pathOf = (disk: PlannedDisk, state: FleetState, host: string): string | nu
   return target ? `${target}/${disk.volume}` : null
 }
 
+/** Of a copy without a size that of its source; how large the disc for the first boot is nobody needs to know. */
+const capacityOf = (disk: PlannedDisk, state: FleetState): { capacityBytes?: number } => {
+  const source = disk.from && state.volume(disk.from.store, disk.from.volume)
+  const capacityBytes = disk.capacityBytes ?? source?.capacityBytes
+  return capacityBytes === undefined ? {} : { capacityBytes }
+}
+
 const backingOf = (disk: PlannedDisk, state: FleetState): string | null =>
   disk.linked && disk.from ? (state.volume(disk.from.store, disk.from.volume)?.path ?? null) : null
 
@@ -177,7 +182,7 @@ function volumeEffect(disk: PlannedDisk, uuid: string, state: FleetState, home: 
       name: disk.volume,
       path: pathOf(disk, state, home) ?? '',
       format: disk.format,
-      capacityBytes: disk.capacityBytes ?? 0,
+      ...capacityOf(disk, state),
       allocationBytes: 0,
       backing: backingOf(disk, state),
       usedBy: [uuid]
