@@ -2,6 +2,7 @@
 import { Type, type Static } from 'typebox'
 import { HostError } from '../host/error.ts'
 import type { FleetState } from '../inventory/fleet-state.ts'
+import { memoryText } from '../model/memory-text.ts'
 import { resource } from '../model/resource.ts'
 import {
   action,
@@ -53,7 +54,7 @@ export const vmDiskResize = action({
     if (!disk) return given
     return { ...given, disk: disk.target, ...(given.volume || !volume ? {} : { volume: volumeName(volume) }) }
   },
-  title: ({ vm, disk, sizeMiB }, state) => `${vmTitle('Resize disk', vm, state)}:${disk} to ${sizeMiB} MiB`,
+  title: ({ vm, disk, sizeMiB }, state) => `${vmTitle('Resize disk', vm, state)}:${disk} to ${memoryText(sizeMiB)}`,
   claims(given, state) {
     if (given.volume === undefined) return vmClaims(given.vm, state)
     const { store, volume } = splitVolume(given.volume)
@@ -106,7 +107,7 @@ function check(given: Args, state: FleetState): Verdict {
 }
 
 const shrinks = (vm: string, { disk, sizeMiB }: Args, bytes: number): string =>
-  `disk ${disk} of ${vm} has ${bytes / mebibyte} MiB: making it smaller (${sizeMiB} MiB) would cut data off`
+  `disk ${disk} of ${vm} has ${memoryText(bytes / mebibyte)}: making it smaller (${memoryText(sizeMiB)}) would cut data off`
 
 async function resize(ctx: ActionContext, given: Args, step: Step): Promise<Outcome> {
   if (given.volume === undefined) throw new Error('vm.disk.resize is checked before it runs')

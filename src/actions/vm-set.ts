@@ -3,6 +3,7 @@
 import { Type, type Static } from 'typebox'
 import type { StartsWithHost, VmFacts } from '../inventory/facts.ts'
 import type { FleetState } from '../inventory/fleet-state.ts'
+import { memoryText } from '../model/memory-text.ts'
 import { resource } from '../model/resource.ts'
 import { isActive } from '../model/vm.ts'
 import type { JsonObject } from '../db/json.ts'
@@ -140,13 +141,13 @@ function refuseSizes(given: VmSetArgs, vm: VmFacts, state: FleetState): Verdict 
   if (vcpus !== undefined && maxVcpus !== undefined && vcpus > maxVcpus)
     return tooMany(`${vcpus} vCPUs are more than the ${maxVcpus} that there can be`)
   if (memoryMiB !== undefined && maxMemoryMiB !== undefined && memoryMiB > maxMemoryMiB)
-    return tooMany(`${memoryMiB} MiB are more than the ${maxMemoryMiB} MiB that it may have`)
+    return tooMany(`${memoryText(memoryMiB)} is more than the ${memoryText(maxMemoryMiB)} that it may have`)
   const host = state.host(vm.activeOn || vm.home)
   const most = Math.max(memoryMiB ?? 0, maxMemoryMiB ?? 0)
   if (host && host.memoryMiB > 0 && most > host.memoryMiB)
     return impossible(
       'does_not_fit',
-      `${named(vm)} would have ${most} MiB and ${host.name} has ${host.memoryMiB} MiB`,
+      `${named(vm)} would have ${memoryText(most)} and ${host.name} has ${memoryText(host.memoryMiB)}`,
       'give it less, or move it to a larger host first'
     )
   // A running guest's maxima are given: what is more comes with the next boot.
@@ -196,8 +197,8 @@ function wordsOf(given: VmSetArgs): string {
   const words = [
     given.vcpus === undefined ? '' : `${given.vcpus} vCPUs`,
     given.maxVcpus === undefined ? '' : `at most ${given.maxVcpus} vCPUs`,
-    given.memoryMiB === undefined ? '' : `${given.memoryMiB} MiB`,
-    given.maxMemoryMiB === undefined ? '' : `at most ${given.maxMemoryMiB} MiB`,
+    given.memoryMiB === undefined ? '' : memoryText(given.memoryMiB),
+    given.maxMemoryMiB === undefined ? '' : `at most ${memoryText(given.maxMemoryMiB)}`,
     changesStart(given) ? (given.autostart === false ? 'no autostart' : 'autostart') : '',
     onlyLive(given) ? 'as it runs' : onlyNextBoot(given) ? 'from its next boot' : ''
   ]

@@ -12,7 +12,7 @@ import { startTaskomatic, type Taskomatic } from './taskomatic.ts'
 
 const quiet = Array.from({ length: 11 }, (_, index) => `web${index + 1}`)
 // Of 48 MiB written without a pause 20 MiB/s can never be enough; three seconds are plenty for the quiet ones.
-const slowLink = ['--bandwidth', '20', '--vm-timeout', '20s', '--allow-unsafe'] as const
+const slowLink = ['--bandwidth', '20MiB', '--vm-timeout', '20s', '--allow-unsafe'] as const
 
 describeWith('real hosts', 'a host is cleared', () => {
   let hosts: Hosts

@@ -54,11 +54,10 @@ export const hostMaintenance: readonly CommandSpec[] = [
       },
       { flags: '--tls', help: 'encrypt memory streams', kind: 'flag', arg: 'tls' },
       {
-        flags: '--bandwidth <MiB/s>',
-        help: 'for each migration at most',
-        kind: 'count',
-        arg: 'bandwidthMiBps',
-        min: 1
+        flags: '--bandwidth <size>',
+        help: 'of each migration, per second at most, e.g. 100MiB',
+        kind: 'mib',
+        arg: 'bandwidthMiBps'
       },
       { flags: '--vm-timeout <time>', help: 'for each VM at most, e.g. 10m', kind: 'seconds', arg: 'timeoutSeconds' },
       { flags: '--force', help: 'switch guests off that do not shut down in time', kind: 'flag', arg: 'force' },
