@@ -89,7 +89,7 @@ export const vmSnapshotRevert = action({
     const kept = withSnapshot(vm.snapshots, predicted(vm, beforeOf(given), null))
     const snapshots = kept.map((snapshot) => ({ ...snapshot, current: snapshot.name === given.snapshot }))
     const activeOn = wanted.state === 'off' ? null : (vm.activeOn ?? vm.home)
-    return snapshotsEffect(vm, snapshots, { power: wanted.state, reason: 'from snapshot', activeOn })
+    return snapshotsEffect(vm, snapshots, { power: wanted.state, reason: 'from snapshot', activeOn, restorable: false })
   },
   bindTo: ({ vm }, state) => bindToVm(vm, state),
   run: (ctx, given) => attempt(ctx, (step) => revert(ctx, given, step), { probe: () => probe(ctx, given) }),
@@ -124,6 +124,8 @@ async function revert(ctx: ActionContext, given: Args, step: Step): Promise<Outc
     }
     step('go back to the snapshot')
     await ctx.observe.bindWhereabouts(given.vm, host.name)
+    // A saved image of it belongs to the disks as they are now.
+    await ctx.observe.forgetSaved(given.vm)
     await host.revertToSnapshot(given.vm, given.snapshot)
   }
   step('look at the VM')

@@ -3,6 +3,8 @@ import { describe, expect, test } from 'vitest'
 import { poolCreate } from '../../src/actions/pool-create.ts'
 import { vmCreate } from '../../src/actions/vm-create.ts'
 import { vmSave } from '../../src/actions/vm-save.ts'
+import { vmSnapshotCreate } from '../../src/actions/vm-snapshot-create.ts'
+import { vmSnapshotRevert } from '../../src/actions/vm-snapshot-revert.ts'
 import { vmStart } from '../../src/actions/vm-start.ts'
 import { vmStop } from '../../src/actions/vm-stop.ts'
 import type { Overlay } from '../../src/inventory/fleet-state.ts'
@@ -89,6 +91,16 @@ describe('a stale saved image', () => {
       expect(await stage.done(vmStart, { vm: uuid, discardSaved: true })).not.toHaveProperty('restored')
       expect(kinds(stage, uuid)).not.toContain('restored')
       expect((await stage.hosts.host('h1').vm(uuid))?.hasSavedImage).toBe(false)
+    }))
+
+  test('of a VM whose disks went back to a snapshot is not restored', () =>
+    withStage({}, async (stage) => {
+      const uuid = await made(stage, 'web1')
+      await stage.done(vmSnapshotCreate, { vm: uuid, name: 'clean' })
+      await stage.done(vmStart, { vm: uuid })
+      await stage.done(vmSave, { vm: uuid })
+      await stage.done(vmSnapshotRevert, { vm: uuid, snapshot: 'clean' })
+      expect(stage.memory.facts(`vm/${uuid}`)).toMatchObject({ power: 'off', restorable: false })
     }))
 
   test('that appeared after the facts were loaded is found as the start runs', () =>
