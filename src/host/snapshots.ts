@@ -77,7 +77,7 @@ async function currentName(calls: HostCalls, dom: Domain): Promise<string | null
   }
 }
 
-export function readSnapshotXml(xml: string, current: string | null): VmSnapshot {
+function readSnapshotXml(xml: string, current: string | null): VmSnapshot {
   const snapshot = parseXml(xml, 'domainsnapshot')
   const name = textOf(snapshot, 'name') ?? ''
   const state = textOf(snapshot, 'state') ?? ''

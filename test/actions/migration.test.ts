@@ -1,12 +1,6 @@
-// Moving a VM: the preflight, and what became of it by what both hosts say.
+// Moving a VM: the preflight, claims and effects.
 import { describe, expect, test } from 'vitest'
 import type { Verdict } from '../../src/actions/action.ts'
-import {
-  migrationRows,
-  outcomeOfMigration,
-  type MigrationOutcome,
-  type Side
-} from '../../src/actions/migration-outcome.ts'
 import { whyNotMovable } from '../../src/actions/vm-migrate-check.ts'
 import { needsEngine } from '../../src/actions/vm-migrate-disks.ts'
 import { vmMigrate } from '../../src/actions/vm-migrate.ts'
@@ -16,13 +10,6 @@ import { disk, Fleet, running, uuidOf } from './fleet.ts'
 
 const code = (verdict: Verdict): string => (verdict.verdict === 'impossible' ? verdict.code : verdict.verdict)
 
-const side = (power: 'running' | 'paused' | 'off' | 'stopping', reason: string, job = false): Side => ({
-  power,
-  reason,
-  job
-})
-const runs = side('running', 'booted')
-const off = side('off', 'migrated')
 const snapshot = (name: string): VmSnapshot => ({
   name,
   parent: null,
@@ -32,123 +19,6 @@ const snapshot = (name: string): VmSnapshot => ({
   external: false,
   description: null,
   mark: null
-})
-const arriving = side('paused', 'migrating')
-
-describe('what became of a migration', () => {
-  // One case a row and more where a row says "or"; the index is that of the row that must decide.
-  const cases: [number, string, Side, Side, MigrationOutcome][] = [
-    [0, 'a silent source', 'silent', side('running', 'migrated'), 'uncertain'],
-    [0, 'two silent hosts', 'silent', 'silent', 'uncertain'],
-    [1, 'a silent target', runs, 'silent', 'uncertain'],
-    [1, 'a silent target while the source copies', side('running', 'booted', true), 'silent', 'uncertain'],
-    [
-      2,
-      'a post-copy that lost its link',
-      side('paused', 'post-copy failed'),
-      side('paused', 'post-copy failed'),
-      'post_copy_broken'
-    ],
-    [
-      2,
-      'a post-copy that only the source gave up',
-      side('paused', 'post-copy failed', true),
-      side('running', 'post-copy'),
-      'post_copy_broken'
-    ],
-    [3, 'a post-copy under way', side('paused', 'post-copy', true), side('running', 'post-copy'), 'going_on'],
-    [4, 'a post-copy whose source is gone', null, side('running', 'post-copy'), 'uncertain'],
-    [4, 'a post-copy whose source was powered off', off, side('paused', 'post-copy failed'), 'uncertain'],
-    [5, 'two running copies', runs, side('running', 'migrated'), 'both_running'],
-    [5, 'two running copies, with a job', side('running', 'booted', true), side('running', 'booted'), 'both_running'],
-    [
-      6,
-      'a source that never heard of the switch-over',
-      side('paused', 'migrating'),
-      side('running', 'migrated'),
-      'at_target_source_left'
-    ],
-    [7, 'a good end', null, side('running', 'migrated'), 'at_target'],
-    [7, 'a good end with a definition left', off, side('running', 'migrated'), 'at_target'],
-    [7, 'a paused VM that was moved', null, side('paused', 'user'), 'at_target'],
-    [8, 'the copying of memory', side('running', 'booted', true), arriving, 'going_on'],
-    [
-      8,
-      'the copying of memory to a target that starts up',
-      side('running', 'booted', true),
-      side('paused', 'starting up'),
-      'going_on'
-    ],
-    [9, 'a target that is not prepared yet', side('running', 'booted', true), null, 'going_on'],
-    [
-      9,
-      'a source that is about to hear of the end',
-      side('paused', 'migrating', true),
-      side('running', 'migrated'),
-      'going_on'
-    ],
-    [10, 'a target that waits in vain', runs, arriving, 'at_source_target_left'],
-    [
-      10,
-      'a target that starts up in vain',
-      side('paused', 'user'),
-      side('paused', 'starting up'),
-      'at_source_target_left'
-    ],
-    [11, 'nothing moved', runs, null, 'at_source'],
-    [11, 'nothing moved, with another definition at the target', runs, off, 'at_source'],
-    [11, 'nothing moved of a paused VM', side('paused', 'user'), null, 'at_source'],
-    [12, 'a VM that is nowhere', null, null, 'nowhere'],
-    [12, 'a VM that ended on the way', side('off', 'crashed'), off, 'nowhere'],
-    [13, 'a source paused for a migration, and no target', side('paused', 'migrating'), null, 'uncertain'],
-    [13, 'a source paused for a migration, and a waiting target', side('paused', 'migrating'), arriving, 'uncertain'],
-    [
-      13,
-      'a running target and a source that somebody paused',
-      side('paused', 'user'),
-      side('running', 'migrated'),
-      'uncertain'
-    ],
-    [13, 'no source and a target that only waits', null, arriving, 'uncertain']
-  ]
-
-  test.each(cases)('row %i: %s', (row, _, source, target, outcome) => {
-    const decided = outcomeOfMigration(source, target)
-    expect(decided.outcome).toBe(outcome)
-    expect(migrationRows.indexOf(decided)).toBe(row)
-  })
-
-  test('every row decides something', () => {
-    expect([...new Set(cases.map(([row]) => row))]).toEqual(migrationRows.map((_, index) => index))
-  })
-
-  test('only a target that is known to run ends well, whatever else the hosts say', () => {
-    const powers = ['running', 'paused', 'off', 'stopping', 'suspended', 'crashed'] as const
-    const reasons = [
-      'booted',
-      'migrated',
-      'migrating',
-      'user',
-      'post-copy',
-      'post-copy failed',
-      'starting up',
-      'io error',
-      'unknown'
-    ]
-    const all: Side[] = ['silent', null]
-    for (const power of powers)
-      for (const reason of reasons) for (const job of [true, false]) all.push({ power, reason, job })
-    for (const source of all) {
-      for (const target of all) {
-        const { outcome } = outcomeOfMigration(source, target)
-        if (outcome !== 'at_target' && outcome !== 'at_target_source_left') continue
-        expect(target).toMatchObject({ power: expect.stringMatching(/running|paused/) })
-        // The source is known, and does not run.
-        expect(source).not.toBe('silent')
-        expect(source === null || (source !== 'silent' && source.power !== 'running')).toBe(true)
-      }
-    }
-  })
 })
 
 describe('vm.migrate', () => {
