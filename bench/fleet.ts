@@ -134,6 +134,7 @@ async function main(): Promise<void> {
         submittedMs,
         ms: performance.now() - begun,
         cpuMs: (user + system) / 1000,
+        kernelMs: system / 1000,
         pgMs: postgresCpuMs(cluster.pid) - pg
       }
     }
@@ -165,6 +166,7 @@ async function main(): Promise<void> {
       dictatedMs: Math.round(dictatedMs),
       ratio: round(measured.ms / dictatedMs),
       ourCpuMsATask: round(measured.cpuMs / rest.length),
+      ofThatInTheKernelMs: round(measured.kernelMs / rest.length),
       postgresCpuMsATask: round(measured.pgMs / rest.length)
     }
     say(

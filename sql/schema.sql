@@ -644,6 +644,50 @@ $$;
 
 ALTER FUNCTION inventory.record_vms(p_host text, p_generation bigint, p_at timestamp with time zone, p_vms jsonb, p_absent uuid[], p_full boolean) OWNER TO taskomatic_owner;
 
+-- Name: reserve(bigint, text, uuid, bigint); Type: FUNCTION; Schema: inventory
+
+CREATE FUNCTION inventory.reserve(p_task bigint, p_host text, p_vm uuid, p_memory_mib bigint) RETURNS TABLE(reserved boolean, free_mib bigint, expected_free_mib bigint, need_mib bigint, is_there boolean, apart_from text, kept_apart text)
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+#variable_conflict use_column
+declare
+  found_host record;
+begin
+  reserved := false;
+  select l.value into kept_apart from inventory.vm_label l where l.vm = p_vm and l.key = 'anti-affinity';
+  begin
+    perform from inventory.host h where h.name = p_host for no key update;
+    -- A later statement than the lock: what was promised while we waited is seen.
+    select * into found_host from inventory.candidates(
+      array[p_host], p_vm, p_task, p_memory_mib, '{}'::text[], '{}'::text[], kept_apart, false);
+    if found_host.host is null
+      or not (found_host.is_there or (found_host.apart_from is null and found_host.free_mib >= found_host.need_mib)) then
+      raise exception using errcode = 'TKNRM', message = 'no room';
+    end if;
+    if not found_host.is_there then
+      insert into inventory.reservation as r (task, host, vm, memory_mib) values (p_task, p_host, p_vm, found_host.need_mib)
+      on conflict (task) do update set
+        host = excluded.host, vm = excluded.vm, memory_mib = excluded.memory_mib, made_at = clock_timestamp();
+    end if;
+    reserved := true;
+  exception when sqlstate 'TKNRM' then
+    null;
+  end;
+  if found_host.host is null then
+    return;
+  end if;
+  free_mib := found_host.free_mib;
+  expected_free_mib := found_host.expected_free_mib;
+  need_mib := found_host.need_mib;
+  is_there := found_host.is_there;
+  apart_from := found_host.apart_from;
+  return next;
+end;
+$$;
+
+ALTER FUNCTION inventory.reserve(p_task bigint, p_host text, p_vm uuid, p_memory_mib bigint) OWNER TO taskomatic_owner;
+
 -- Name: saved_image_is_stale(); Type: FUNCTION; Schema: inventory
 
 CREATE FUNCTION inventory.saved_image_is_stale() RETURNS trigger
@@ -905,6 +949,22 @@ CREATE FUNCTION queue.append_log(p_task bigint, p_attempt integer, p_level text,
 $$;
 
 ALTER FUNCTION queue.append_log(p_task bigint, p_attempt integer, p_level text, p_message text, p_data jsonb) OWNER TO taskomatic_owner;
+
+-- Name: append_logs(jsonb); Type: FUNCTION; Schema: queue
+
+CREATE FUNCTION queue.append_logs(p_lines jsonb) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  insert into queue.log (task, attempt, at, level, message, data)
+  select l.task, l.attempt, queue.now() - make_interval(secs => l."agoMs" / 1000.0), l.level, l.message, l.data
+  from rows from (jsonb_to_recordset(p_lines) as (
+    task bigint, attempt integer, "agoMs" float8, level text, message text, data jsonb)) with ordinality
+    as l(task, attempt, "agoMs", level, message, data, ordinal)
+  order by l.ordinal
+$$;
+
+ALTER FUNCTION queue.append_logs(p_lines jsonb) OWNER TO taskomatic_owner;
 
 -- Name: audit_slice(bigint, integer); Type: FUNCTION; Schema: queue
 
@@ -5109,6 +5169,11 @@ REVOKE ALL ON FUNCTION inventory.note_boot() FROM PUBLIC;
 REVOKE ALL ON FUNCTION inventory.record_vms(p_host text, p_generation bigint, p_at timestamp with time zone, p_vms jsonb, p_absent uuid[], p_full boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION inventory.record_vms(p_host text, p_generation bigint, p_at timestamp with time zone, p_vms jsonb, p_absent uuid[], p_full boolean) TO taskomatic_client;
 
+-- Name: FUNCTION reserve(p_task bigint, p_host text, p_vm uuid, p_memory_mib bigint); Type: ACL; Schema: inventory
+
+REVOKE ALL ON FUNCTION inventory.reserve(p_task bigint, p_host text, p_vm uuid, p_memory_mib bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION inventory.reserve(p_task bigint, p_host text, p_vm uuid, p_memory_mib bigint) TO taskomatic_client;
+
 -- Name: FUNCTION saved_image_is_stale(); Type: ACL; Schema: inventory
 
 REVOKE ALL ON FUNCTION inventory.saved_image_is_stale() FROM PUBLIC;
@@ -5152,6 +5217,11 @@ REVOKE ALL ON FUNCTION queue.ancestors(p_task bigint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION queue.append_log(p_task bigint, p_attempt integer, p_level text, p_message text, p_data jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION queue.append_log(p_task bigint, p_attempt integer, p_level text, p_message text, p_data jsonb) TO taskomatic_client;
+
+-- Name: FUNCTION append_logs(p_lines jsonb); Type: ACL; Schema: queue
+
+REVOKE ALL ON FUNCTION queue.append_logs(p_lines jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION queue.append_logs(p_lines jsonb) TO taskomatic_client;
 
 -- Name: FUNCTION audit_slice(p_from bigint, p_size integer); Type: ACL; Schema: queue
 

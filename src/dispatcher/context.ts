@@ -5,16 +5,16 @@ import type { Logger } from 'pino'
 import type { Action, ActionContext, Observer } from '../actions/action.ts'
 import { planChildren } from '../actions/children.ts'
 import { createClearing } from '../actions/clearing.ts'
-import { createClearing } from '../actions/clearing.ts'
 import type { Database } from '../db/open.ts'
 import type { Hosts } from '../host/host.ts'
 import type { FleetState } from '../inventory/fleet-state.ts'
 import { parseResource } from '../model/resource.ts'
 import type { ClaimedTask } from '../queue/dispatch.ts'
-import { appendLog, setProgress } from '../queue/log.ts'
+import { setProgress } from '../queue/log.ts'
 import { Staging } from '../staging/staging.ts'
 import { dropEffects, setUndoStates } from '../queue/undo.ts'
 import type { Place } from './choose-host.ts'
+import { LogLines } from './log-lines.ts'
 
 export type ContextParts = {
   /** Names this installation in marks on hosts. */
@@ -39,10 +39,11 @@ export function createContexts(
 ) {
   const { database, log } = parts
   const staging = parts.staging ?? new Staging({ directory: join(tmpdir(), `taskomatic-${parts.instance}`) })
+  const lines = new LogLines(database, log)
   function contextFor(task: ClaimedTask, state: FleetState, place: Place, signal: AbortSignal) {
     let step: string | undefined
     const { id, attempt } = task
-    // Nobody waits for what is written; one after another, so that it is read in the order in which it was said.
+    // Nobody waits for it; one after another, so that the last one said stays.
     let written: Promise<unknown> = Promise.resolve()
     const write = (work: () => Promise<unknown>) => {
       written = written
@@ -50,7 +51,7 @@ export function createContexts(
         .catch((error: unknown) => log.warn({ err: error, task: id }, 'a note on a task was not kept'))
     }
     const note: ActionContext['log'] = (level, message, data) =>
-      write(() => appendLog(database, { task: id, attempt, level, message, ...(data ? { data } : {}) }))
+      lines.add({ task: id, attempt, level, message, ...(data ? { data } : {}) })
     const context: ActionContext = {
       task: { id, attempt, action: task.action, title: task.title, by: task.by },
       instance: parts.instance,
@@ -69,7 +70,6 @@ export function createContexts(
       },
       progress: (progress) => write(() => setProgress(database, { task: id, attempt, progress })),
       clearing: createClearing(database, parts.registry, { id, title: task.title, by: task.by }),
-      clearing: createClearing(database, parts.registry, { id, title: task.title, by: task.by }),
       planChildren: (requests) => planChildren(database, parts.registry, { id, by: task.by }, requests),
       dropPromises: () => dropEffects(database, { task: id, attempt }),
       markUndone: (tasks) => setUndoStates(database, tasks)
@@ -87,5 +87,7 @@ export function createContexts(
     }
   }
 
-  return { contextFor, refresh }
+  /** What was said so far is written when it resolves. */
+  const flush = () => lines.flush()
+  return { contextFor, refresh, flush }
 }

@@ -92,6 +92,7 @@ class RunningDispatcher implements Dispatcher {
   #stopping: Promise<void> | undefined
   #listening: { stop(): Promise<void> } | undefined
   #execution: Execution | undefined
+  #flush: () => Promise<void> = () => Promise.resolve()
 
   constructor(options: DispatcherOptions) {
     this.#options = options
@@ -169,6 +170,7 @@ class RunningDispatcher implements Dispatcher {
     this.#id = (await registerDispatcher(database, { name: `${instance}/${process.pid}`, leaseMs: this.#leaseMs })).id
     this.#lastBeat = at
     const contexts = createContexts(this.#options)
+    this.#flush = () => contexts.flush()
     this.#execution = {
       database,
       dispatcher: this.#id,
@@ -193,6 +195,8 @@ class RunningDispatcher implements Dispatcher {
       this.#ends = []
       const take = this.#stopping ? 0 : this.#workers - this.#slots.size
       try {
+        // Who hears of an end finds in its log what was said before.
+        if (ends.length > 0) await this.#flush()
         const answer = await settle(this.#options.database, { dispatcher: this.#id, ends, take: Math.max(0, take) })
         for (const { task, attempt, outcome } of answer.settled) {
           if (outcome === 'stale') this.#options.log.warn({ task, attempt }, 'the report of a past attempt was refused')

@@ -86,8 +86,10 @@ export function whyNot(candidate: Candidate, need: Need): string | undefined {
   return lacksRoom(candidate)
 }
 
+export type Room = Pick<Candidate, 'freeMiB' | 'needMiB' | 'isThere' | 'apartFrom' | 'group'>
+
 /** Memory and neighbours: what holds for a host that was named as well. */
-export function lacksRoom({ freeMiB, needMiB, isThere, apartFrom, group }: Candidate): string | undefined {
+export function lacksRoom({ freeMiB, needMiB, isThere, apartFrom, group }: Room): string | undefined {
   if (isThere) return undefined
   if (apartFrom !== null) return `${ANTI_AFFINITY}=${group}: ${apartFrom} is there`
   if (freeMiB >= needMiB) return undefined

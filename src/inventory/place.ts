@@ -2,7 +2,7 @@
 // promises made here keep hosts from being over-committed.
 import type { JsonObject } from '../db/json.ts'
 import type { Tx } from '../db/open.ts'
-import { lacksRoom, readCandidates, whyNot, type Candidate, type Need } from './candidates.ts'
+import { lacksRoom, readCandidates, whyNot, type Candidate, type Need, type Room } from './candidates.ts'
 
 export type { Need } from './candidates.ts'
 
@@ -37,19 +37,24 @@ export async function reserveOn(
   tx: Tx,
   need: { task: number; host: string; vm: string; memoryMiB: number }
 ): Promise<{ reserved: true; considered: JsonObject } | { reserved: false; reason: string; considered: JsonObject }> {
-  const whole = { ...need, vcpus: 0, stores: [], networks: [] }
-  await tx.query('savepoint placement')
-  await lockHost(tx, need.host)
-  const [found] = await readCandidates(tx, whole, [need.host])
-  const lacking = found ? lacksRoom(found) : `there is no host ${need.host}`
-  if (found && lacking === undefined) {
-    if (!found.isThere) await promise(tx, need.task, need.host, need.vm, found.needMiB)
-    return { reserved: true, considered: explainPreferred(found, need) }
+  const { task, host, vm, memoryMiB } = need
+  const [row] = await tx.query<Room & { reserved: boolean; freeMiB: number; expectedFreeMiB: number }>(
+    `select reserved, free_mib as "freeMiB", expected_free_mib as "expectedFreeMiB", need_mib as "needMiB",
+       is_there as "isThere", apart_from as "apartFrom", kept_apart as "group"
+     from inventory.reserve($1, $2, $3, $4)`,
+    [task, host, vm, memoryMiB]
+  )
+  const lacking = row ? (row.reserved ? undefined : lacksRoom(row)) : `there is no host ${host}`
+  const why = lacking ?? 'it fits where it was to be: no other host was looked at'
+  const considered: JsonObject = {
+    chosen: lacking === undefined ? host : null,
+    memoryMiB,
+    needMiB: row?.needMiB ?? null,
+    hosts: row ? [figures({ ...row, host }, why)] : [],
+    more: 0
   }
-  await tx.query('rollback to savepoint placement')
-  const why = new Map([[need.host, lacking]])
-  const considered = explain(found ? [found] : [], why, null, whole)
-  return { reserved: false, reason: found ? `${need.host}: ${lacking}` : (lacking ?? ''), considered }
+  if (lacking === undefined) return { reserved: true, considered }
+  return { reserved: false, reason: row ? `${host}: ${lacking}` : lacking, considered }
 }
 
 type Tried = { fits: true; candidate: Candidate } | { fits: false; why: string }
@@ -81,7 +86,10 @@ async function promise(tx: Tx, task: number, host: string, vm: string, needMiB: 
   )
 }
 
-const figures = ({ host, freeMiB, expectedFreeMiB }: Candidate, why: string): JsonObject => ({
+const figures = (
+  { host, freeMiB, expectedFreeMiB }: Pick<Candidate, 'host' | 'freeMiB' | 'expectedFreeMiB'>,
+  why: string
+): JsonObject => ({
   host,
   freeMiB,
   expectedFreeMiB,

@@ -18,18 +18,28 @@ export type LogLine = {
 
 const LONGEST_MESSAGE = 10_000
 
-export async function appendLog(
-  db: Sql,
-  line: { task: number; attempt: number; level: LogLevel; message: string; data?: JsonObject }
-): Promise<void> {
-  await db.query('select queue.append_log($1, $2, $3, $4, $5::jsonb)', [
-    line.task,
-    line.attempt,
-    line.level,
-    line.message.slice(0, LONGEST_MESSAGE).replaceAll('\0', '\u{fffd}'),
-    line.data === undefined ? null : JSON.stringify(line.data)
-  ])
+export type NewLine = {
+  task: number
+  attempt: number
+  level: LogLevel
+  message: string
+  data?: JsonObject
+  /** How long ago it was said; default 0. */
+  agoMs?: number
 }
+
+/** In the order in which they were said. */
+export async function appendLogs(db: Sql, lines: readonly NewLine[]): Promise<void> {
+  if (lines.length === 0) return
+  const rows = lines.map(({ message, agoMs = 0, ...line }) => ({
+    ...line,
+    agoMs,
+    message: message.slice(0, LONGEST_MESSAGE).replaceAll('\0', '\u{fffd}')
+  }))
+  await db.query('select queue.append_logs($1::jsonb)', [JSON.stringify(rows)])
+}
+
+export const appendLog = (db: Sql, line: NewLine): Promise<void> => appendLogs(db, [line])
 
 /** Replaces the last; what a past attempt says does not replace a newer one's. */
 export async function setProgress(

@@ -31,7 +31,7 @@ test('it is OpenAPI 3.1 and lists the endpoints', () => {
   )
   expect(listed.toSorted()).toEqual(
     [
-      'get /actions', 'get /events', 'get /hosts', 'get /hosts/{host}', 'get /images', 'get /images/{image}', 'get /networks', 'get /plans/{id}', 'get /pools', 'get /stores', 'get /tasks', 'get /tasks/{id}',
+      'get /actions', 'get /events', 'get /hosts', 'get /hosts/{host}', 'get /images', 'get /images/{image}', 'get /limits', 'get /networks', 'get /plans/{id}', 'get /pools', 'get /stores', 'get /tasks', 'get /tasks/{id}',
       'get /tasks/{id}/log', 'get /tasks/{id}/why', 'get /vms', 'get /vms/{vm}', 'get /volumes', 'post /plans', 'post /plans/{id}/undo', 'post /tasks', 'post /tasks/{id}/cancel',
       'post /tasks/{id}/hold', 'post /tasks/{id}/release', 'post /tasks/{id}/retry', 'post /tasks/{id}/verdict'
     ].toSorted()
