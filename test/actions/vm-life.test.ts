@@ -74,7 +74,7 @@ describe('vm.start', () => {
   })
 
   test('runs where the VM is defined', () => {
-    expect(vmStart.bindTo?.(web1, new Fleet().vm(1, { home: 'h3' }).starting(null))).toEqual({ host: 'h3' })
+    expect(vmStart.bindTo?.(web1, new Fleet().vm(1, { home: 'h3' }).starting(null))).toMatchObject({ host: 'h3' })
     expect(vmStart.bindTo?.(web1, new Fleet().starting(null))).toBeNull()
   })
 })

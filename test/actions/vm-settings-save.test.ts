@@ -231,7 +231,7 @@ describe('vm.start on another host', () => {
       code: 'host_cordoned',
       message: expect.stringContaining('snapshots')
     })
-    expect(vmStart.bindTo?.({ vm: uuidOf(1) }, tied.starting(null))).toEqual({ host: 'h1' })
+    expect(vmStart.bindTo?.({ vm: uuidOf(1) }, tied.starting(null))).toMatchObject({ host: 'h1' })
   })
 
   test('while it runs elsewhere it is refused, naming the migration', () => {
