@@ -2,6 +2,8 @@
 // whoever comes second is refused or finds things as they are then.
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { JsonObject } from '../../src/db/json.ts'
+import { loadFacts } from '../../src/inventory/load.ts'
+import { resource } from '../../src/model/resource.ts'
 import type { Task } from '../../src/queue/task.ts'
 import { startTestEngine, type TestEngine } from '../support/engine.ts'
 
@@ -60,6 +62,23 @@ test('a volume is given to a VM and deleted in one moment, again and again: one 
     ).toHaveLength(1)
     expect(files().includes(`/${name}.img`)).toBe(given === 'complete')
   }
+})
+
+test('pools on one export are one store at once, wherever they appear', async () => {
+  const source = { hosts: ['nas'], path: '/export' }
+  for (const [host, target] of [
+    ['h1', '/mnt/a'],
+    ['h2', '/mnt/b']
+  ] as const)
+    await done('pool.create', { host, pool: 'nas', type: 'netfs', target, source })
+  const [[, store] = []] = await loadFacts(engine.database, [resource.store('nas')])
+  expect(store).toMatchObject({ shared: true, pools: { h1: { target: '/mnt/a' }, h2: { target: '/mnt/b' } } })
+  await done('volume.create', { store: 'nas', name: 'a.img', sizeMiB: 1 })
+  for (const host of ['h1', 'h2'])
+    expect(await engine.engine.hosts.host(host).volume('nas', 'a.img'), host).toBeDefined()
+  // A VM of the other host keeps it, though its path is another one there.
+  await done('vm.create', { name: 'd1', memoryMiB: 64, vcpus: 1, host: 'h2', disks: [{ volume: 'nas/a.img' }] })
+  expect(await fate('volume.delete', { volume: 'nas/a.img' })).toBe('refused')
 })
 
 test('a pool is stopped and a VM started whose disk is there, in one moment: the VM runs, or the pool was stopped before', async () => {

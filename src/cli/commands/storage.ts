@@ -62,7 +62,8 @@ const volumeView: View<VolumeView> = {
     { title: 'FORMAT', value: (volume) => volume.format },
     { title: 'VMS', value: (volume) => volume.usedBy.length, align: 'right' },
     { title: 'PATH', value: (volume) => volume.path, wide: true },
-    { title: 'BACKING', value: (volume) => volume.backing, wide: true }
+    { title: 'BACKING', value: (volume) => volume.backing, wide: true },
+    { title: 'USED BY', value: (volume) => volume.usedBy.join(' '), wide: true }
   ]
 }
 
