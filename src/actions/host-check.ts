@@ -1,5 +1,6 @@
 // Is a host fit for its part? Connects afresh and says what is wrong, what follows from it, and what to do. Changes nothing.
 import { Type, type Static } from 'typebox'
+import { HostError } from '../host/error.ts'
 import type { Host } from '../host/host.ts'
 import type { HostFacts } from '../inventory/facts.ts'
 import type { HostIdentity } from '../model/host.ts'
@@ -49,7 +50,12 @@ async function check(ctx: ActionContext, given: Args, step: Step): Promise<Outco
   const findings = hostFindings(host)
   if (given.peer !== undefined) {
     step(`connect to ${given.peer}`)
-    findings.push(...peerFindings(host, await look(ctx, given.peer)))
+    const peer = await look(ctx, given.peer)
+    findings.push(...peerFindings(host, peer))
+    for (const one of [host, peer]) {
+      step(`connect to ${one.facts.name} as other hosts do`)
+      findings.push(...(await peerUriFindings(ctx, one)))
+    }
   }
   const { uuid, libvirtVersion, hypervisorVersion, domainType } = host.identity
   const result = { host: given.host, uuid, libvirtVersion, hypervisorVersion, domainType, findings }
@@ -78,6 +84,40 @@ async function looked(host: Host): Promise<Omit<Looked, 'facts'>> {
   const identity = await host.identify()
   const { vms, pools } = await host.list()
   return { identity, vms, pools }
+}
+
+/**
+ * Whether its peer URI leads to it, as seen from here. Only another machine that answers there is an error: the hosts may have a way
+ * to each other that this server has not.
+ */
+async function peerUriFindings(ctx: ActionContext, { facts, identity }: Looked): Promise<Finding[]> {
+  const { name, peerUri } = facts
+  if (peerUri === null || peerUri === facts.controlUri) return []
+  try {
+    const connection = await ctx.connect({ name, controlUri: peerUri })
+    try {
+      const there = await connection.host.identify()
+      if (there.uuid === identity.uuid) return []
+      return [
+        {
+          level: 'error',
+          what: `another machine (${there.uuid}) answers at the peer URI of ${name}: VMs would be migrated to that`,
+          next: `correct it: \`taskomatic host add ${name} ${facts.controlUri} --peer-uri …\``
+        }
+      ]
+    } finally {
+      await connection.close()
+    }
+  } catch (error) {
+    if (!(error instanceof HostError) || error.code === 'fenced') throw error
+    return [
+      {
+        level: 'warning',
+        what: `the peer URI of ${name} (${peerUri}) cannot be reached from here: ${error.message}`,
+        next: 'nothing, if the other hosts reach it; try it there: virsh -c URI hostname'
+      }
+    ]
+  }
 }
 
 function hostFindings({ facts, identity, vms, pools }: Looked): Finding[] {
@@ -156,6 +196,17 @@ function peerFindings(host: Looked, peer: Looked): Finding[] {
         what: `${facts.name} has no peer URI: nothing can be migrated to it`,
         next: 'add it again with `--peer-uri`'
       })
+  }
+  // A store that both have, but not at one path: its VMs do not move, although it looks shared.
+  for (const pool of host.pools) {
+    const other = peer.pools.find((candidate) => candidate.name === pool.name && candidate.type === pool.type)
+    if (other && pool.target !== other.target) {
+      findings.push({
+        level: 'warning',
+        what: `pool ${quote(pool.name)} is at ${pool.target ?? 'no path'} on ${a} and at ${other.target ?? 'no path'} on ${b}: VMs on it do not move between them`,
+        next: 'give both the same path'
+      })
+    }
   }
   const same = host.pools.some(
     (pool) =>

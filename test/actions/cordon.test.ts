@@ -9,7 +9,7 @@ test('a start that was queued before its host was closed runs once it is opened'
     await engine.run('vm.create', { name: 'web1', memoryMiB: 64, vcpus: 1, host: 'h1' })
     const start = await engine.submit('vm.start', { vm: 'web1' }, { hold: { reason: 'until the host is closed' } })
     await engine.run('host.cordon', { host: 'h1', reason: 'new disks' })
-    await expect(engine.submit('vm.start', { vm: 'web1' })).rejects.toMatchObject({ code: 'host_cordoned' })
+    await expect(engine.submit('vm.start', { vm: 'web1', host: 'h1' })).rejects.toMatchObject({ code: 'host_cordoned' })
     await release(engine.database, { task: start, by: 'test' })
     engine.engine.dispatcher.wake()
     expect(await engine.until(start, (task) => task.state === 'parked')).toMatchObject({ state: 'parked' })

@@ -118,6 +118,25 @@ describe('host.check', () => {
       )
     }))
 
+  test('says when a peer URI leads to another machine, or to none that can be seen from here', () =>
+    withStage({}, async (stage) => {
+      const known = (name: string) => stage.memory.hosts.get(name) ?? expect.fail(`no host ${name}`)
+      stage.memory.hosts.set('h2', { ...known('h2'), peerUri: known('h1').controlUri })
+      expect(errorIn(await stage.run(hostCheck, { host: 'h1', peer: 'h2' }))).toMatchObject({
+        code: 'host_unfit',
+        message: expect.stringMatching(/another machine \(.*\) answers at the peer URI of h2/)
+      })
+      stage.memory.hosts.set('h2', { ...known('h2'), peerUri: 'qemu+unix:///system?socket=/nowhere/libvirt-sock' })
+      expect((await stage.done(hostCheck, { host: 'h1', peer: 'h2' }))['findings']).toEqual(
+        expect.arrayContaining([
+          expect.objectContaining({
+            level: 'warning',
+            what: expect.stringMatching(/peer URI of h2 .*cannot be reached/)
+          })
+        ])
+      )
+    }))
+
   test('says when another machine answers', () =>
     withStage({}, async (stage) => {
       const h1 = stage.memory.hosts.get('h1')
