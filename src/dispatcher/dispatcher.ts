@@ -3,7 +3,6 @@
 import { performance } from 'node:perf_hooks'
 import type { Logger } from 'pino'
 import type { Action } from '../actions/action.ts'
-import type { Database } from '../db/open.ts'
 import {
   beat,
   registerDispatcher,

@@ -29,10 +29,13 @@ export class LogLines {
   flush(): Promise<void> {
     clearTimeout(this.#timer)
     this.#timer = undefined
-    this.#writing = this.#writing.then(async () => {
-      while (this.#lines.length > 0) await this.#write(this.#lines.splice(0, mostLines))
-    })
+    this.#writing = this.#writeAfter(this.#writing)
     return this.#writing
+  }
+
+  async #writeAfter(earlier: Promise<void>): Promise<void> {
+    await earlier
+    while (this.#lines.length > 0) await this.#write(this.#lines.splice(0, mostLines))
   }
 
   async #write(lines: readonly (NewLine & { saidAt: number })[]): Promise<void> {
