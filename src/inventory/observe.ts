@@ -262,6 +262,8 @@ export async function forgetGone(sql: Sql, olderThanMs: number): Promise<number>
        delete from inventory.vm
        where gone_at < clock_timestamp() - $1 * interval '1 millisecond'
        returning uuid
+     ), kept as (
+       delete from inventory.kept_snapshot k using gone g where k.vm = g.uuid
      )
      delete from inventory.whereabouts w using gone g where w.vm = g.uuid
      returning 1`,

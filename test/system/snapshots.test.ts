@@ -1,8 +1,9 @@
-// Snapshots on real libvirt and QEMU: what the host keeps, what going back brings back, and that a migration carries them.
+// Snapshots and clones on real libvirt and QEMU: what the host keeps, what going back brings back, and that a migration carries them.
 
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { vmClone } from '../../src/actions/vm-clone.ts'
 import { vmCreate } from '../../src/actions/vm-create.ts'
 import { vmDelete } from '../../src/actions/vm-delete.ts'
 import { vmMigrate } from '../../src/actions/vm-migrate.ts'
@@ -12,7 +13,7 @@ import { vmSnapshotRevert } from '../../src/actions/vm-snapshot-revert.ts'
 import { vmStart } from '../../src/actions/vm-start.ts'
 import { vmStop } from '../../src/actions/vm-stop.ts'
 import { HostConnections } from '../../src/host/connections.ts'
-import { AnyStage, textOf } from '../actions/stage.ts'
+import { AnyStage, errorIn, textOf } from '../actions/stage.ts'
 import { describeWith } from '../harness/parts.ts'
 import { bootImage } from './guest.ts'
 import { startHosts, type Hosts } from './hosts.ts'
@@ -47,6 +48,22 @@ describeWith('real hosts', 'snapshots', () => {
 
   const listed = (host: string) => hosts.virsh(host, 'snapshot-list', 'web1', '--name', '--topological')
   const domstate = (host: string) => hosts.virsh(host, 'domstate', '--reason', 'web1')
+
+  test('clones: a whole one and a linked one run side by side, and what the linked one lies over does not start', async () => {
+    const whole = textOf((await stage.done(vmClone, { vm: uuid, name: 'whole' }))['uuid'])
+    const linked = textOf((await stage.done(vmClone, { vm: uuid, name: 'linked', linked: true }))['uuid'])
+    const chain = await hosts.exec('h1', ['qemu-img', 'info', '--backing-chain', join(hosts.shared, 'linked.qcow2')])
+    expect(chain).toContain('web1.qcow2')
+    expect(await hosts.exec('h1', ['qemu-img', 'info', join(hosts.shared, 'whole.qcow2')])).not.toContain('backing')
+    for (const vm of [whole, linked]) await stage.done(vmStart, { vm })
+    expect(await hosts.virsh('h1', 'domstate', 'whole')).toMatch(/^running/)
+    expect(await hosts.virsh('h1', 'domstate', 'linked')).toMatch(/^running/)
+    expect(errorIn(await stage.run(vmStart, { vm: uuid }))).toMatchObject({ code: 'disk_is_base' })
+    for (const vm of [whole, linked]) await stage.done(vmDelete, { vm, force: true, volumes: true })
+    const left = await hosts.virsh('h1', 'vol-list', 'nfs1')
+    expect(left).not.toMatch(/whole|linked|task-/)
+    expect(left).toContain('web1.qcow2')
+  }, 60_000)
 
   test('of a resting and of a running VM, gone back to either way, and back to what was', async () => {
     await stage.done(vmSnapshotCreate, { vm: uuid, name: 'resting' })
