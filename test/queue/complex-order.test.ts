@@ -11,15 +11,16 @@ import { freshDatabase, type FreshDatabase } from '../support/postgres.ts'
 import { CAPS, World } from './complex-world.ts'
 import { Dice } from './dice.ts'
 import { emptied } from './support.ts'
-import { judgeMoment, linesOf, readMoment } from './wait-graph.ts'
+import { judgeMoment, linesOf, readMoment, type OpenTask } from './wait-graph.ts'
 
 // On the oldest PostgreSQL a part is enough: what differs between the two is not the rule.
 const usual = process.env['TASKOMATIC_TEST_PG'] === '15' ? 40 : 200
 const runs = Number(process.env['TASKOMATIC_RUNS'] ?? usual)
 const firstSeed = Number(process.env['TASKOMATIC_SEED'] ?? 1)
-const submissions = Number(process.env['TASKOMATIC_SUBMISSIONS'] ?? 8)
+// Among other tests small worlds; the full form has larger ones.
+const submissions = Number(process.env['TASKOMATIC_SUBMISSIONS'] ?? (runs > usual ? 8 : 4))
 /** Runs side by side: they share the look at the tables. */
-const SIDE_BY_SIDE = 20
+const SIDE_BY_SIDE = 40
 const MOST_STEPS = 2_000
 
 let fresh: FreshDatabase
@@ -96,6 +97,71 @@ const anyOpen = async (): Promise<boolean> => {
   )
   return row?.open ?? false
 }
+
+describe('the judge is not blind', () => {
+  const at = (id: number, more: Partial<OpenTask> = {}): OpenTask => ({
+    id,
+    parent: null,
+    ended: false,
+    places: ['wait'],
+    started: false,
+    position: id,
+    rank: 0,
+    unmet: more.after?.filter(({ outcome }) => outcome === null).length ?? 0,
+    barred: 0,
+    doomed: false,
+    bound: false,
+    phase: null,
+    held: false,
+    due: true,
+    parked: null,
+    claims: [],
+    costs: [],
+    after: [],
+    ...more
+  })
+  const after = (...tasks: number[]) => tasks.map((task) => ({ task, needs: 'ended' as const, outcome: null }))
+  const on = (resource: string, exclusive = true) => [{ resource, exclusive }]
+  const running = { places: ['run' as const], started: true, phase: 'running' }
+  const judged = (tasks: OpenTask[], caps = {}) => judgeMoment({ tasks, caps }).join('; ')
+
+  test.each([
+    ['a circle', [at(1, { after: after(2) }), at(2, { after: after(1) })], 'circle'],
+    ['a child that waits for its parent', [at(1, running), at(2, { parent: 1, after: after(1) })], 'circle'],
+    [
+      'two that conflict and run',
+      [at(1, { ...running, claims: on('a') }), at(2, { ...running, claims: on('a', false) })],
+      'together'
+    ],
+    [
+      'two that conflict and wait for neither',
+      [at(1, { claims: on('a'), after: after(3) }), at(2, { claims: on('a'), after: after(3) }), at(3, running)],
+      'neither'
+    ],
+    ['a ready one that is not', [at(1)], 'is not ready'],
+    ['a wrong count', [at(1, { unmet: 1, after: [] })], 'counts 1'],
+    ['one in two places', [at(1, { places: ['wait', 'ready'] })], 'wait and ready']
+  ] as const)('%s', (_, tasks, found) => expect(judged([...tasks])).toContain(found))
+
+  test('who holds units and waits for who lacks them stands still, without any circle of prerequisites', () => {
+    const cost = (granted: boolean) => [{ key: 'k', units: 1, granted, queued: !granted }]
+    const tasks = [
+      at(1, { ...running, phase: 'awaiting', costs: cost(true) }),
+      at(2, { parent: 1, parked: 'limit', barred: 1, costs: cost(false) })
+    ]
+    expect(judged(tasks, { k: 1 })).toContain('stand still')
+    expect(judged(tasks, { k: 2 })).toContain('parked beside free units')
+  })
+
+  test('a family that waits in order is fine', () => {
+    const tasks = [
+      at(1, { ...running, phase: 'awaiting', claims: on('a') }),
+      at(2, { ...running, parent: 1, claims: on('a') }),
+      at(3, { claims: on('a'), after: after(1) })
+    ]
+    expect(judged(tasks)).toBe('')
+  })
+})
 
 describe('complex tasks', () => {
   test(
