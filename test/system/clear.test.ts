@@ -38,7 +38,7 @@ describeWith('real hosts', 'a host is cleared', () => {
     const file = join(hosts.directory, 'vms.json')
     await writeFile(file, JSON.stringify({ onFailure: 'stop', tasks }))
     await server.done('plan', 'submit', '--file', file)
-  }, 180_000)
+  }, 300_000)
   afterAll(async () => {
     await server?.stop()
     await hosts?.stop()
