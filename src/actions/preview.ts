@@ -10,11 +10,11 @@ import type { Evaluated } from './evaluate.ts'
 import { explicitRefs, type SubmissionRequest } from './submission.ts'
 
 /** asked: `after`. needs: possible only thanks to it. claim: both touch the resource, and it comes first. */
-export type Because = { kind: 'asked' } | { kind: 'needs' } | { kind: 'claim'; resource: string }
+type Because = { kind: 'asked' } | { kind: 'needs' } | { kind: 'claim'; resource: string }
 
-export type PreviewedEdge = { task: TaskRef; title: string; needs: Needs; because: Because[] }
+type PreviewedEdge = { task: TaskRef; title: string; needs: Needs; because: Because[] }
 
-export type PreviewedTask = {
+type PreviewedTask = {
   index: number
   key: string | null
   action: string

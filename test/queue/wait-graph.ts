@@ -26,7 +26,7 @@ export type OpenTask = {
   after: { task: number; needs: 'complete' | 'ended'; outcome: string | null }[]
 }
 
-export type Moment = { tasks: OpenTask[]; caps: { [key: string]: number } }
+type Moment = { tasks: OpenTask[]; caps: { [key: string]: number } }
 
 export async function readMoment(db: Sql): Promise<Moment> {
   const [row] = await db.query<Moment>(
