@@ -90,7 +90,8 @@ describeWith('real hosts', 'storage and networks', () => {
   })
 
   test('what virsh started on another host keeps its disk, whatever is asked of this one', async () => {
-    const boot = join(hosts.shared, 'boot.img')
+    const boot = join(hosts.shared, 'guest.img')
+    await writeFile(boot, bootImage())
     await server.done('volume', 'upload', 'nfs1/theirs.img', boot)
     const before = await readFile(join(data, 'theirs.img'))
     await server.done(
@@ -110,7 +111,7 @@ describeWith('real hosts', 'storage and networks', () => {
     await hosts.virsh('h2', 'start', 'theirs')
     for (const words of [
       ['volume', 'delete', 'nfs1/theirs.img', '--yes'],
-      ['volume', 'resize', 'nfs1/theirs.img', '--size', '64MiB', '--yes'],
+      ['volume', 'resize', 'nfs1/theirs.img', '--size', '64MiB'],
       ['volume', 'upload', 'nfs1/theirs.img', boot, '--replace'],
       ['volume', 'clone', 'nfs1/theirs.img', 'nfs1/torn.img'],
       ['pool', 'stop', 'data@h1'],
