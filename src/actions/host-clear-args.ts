@@ -5,7 +5,7 @@ import { HostRef } from './refs.ts'
 const flag = (description: string) =>
   Type.Optional(Type.Boolean({ description: `${description}; default false`, default: false }))
 
-export const defaultClearTimeoutSeconds = 21_600
+const defaultClearTimeoutSeconds = 21_600
 
 export const hostClearArgs = Type.Object(
   {
