@@ -1243,7 +1243,7 @@ ALTER FUNCTION queue.cancel_requests(p_dispatcher bigint) OWNER TO taskomatic_ow
 -- Name: cap_of(text); Type: FUNCTION; Schema: queue
 
 CREATE FUNCTION queue.cap_of(p_key text) RETURNS integer
-    LANGUAGE sql STABLE
+    LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
   select coalesce(
