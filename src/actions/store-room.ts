@@ -5,7 +5,7 @@ import { quote } from '../model/name.ts'
 import { impossible, type Verdict } from './action.ts'
 
 /** Of a qcow2 volume this part of its size must be free when it is made. */
-export const thinShare = 0.25
+const thinShare = 0.25
 
 export const countedBytes = (format: string, capacityBytes: number): number =>
   format === 'raw' ? capacityBytes : Math.ceil(capacityBytes * thinShare)

@@ -81,7 +81,7 @@ export async function poolUsersNow(
 }
 
 /** Where a pool's volumes are: below its target, and wherever it says that one is (an image of a cluster has no target). */
-export function prefixesOf(handle: { pool: string; target: string | null }, pool: ObservedPool | undefined): string[] {
+function prefixesOf(handle: { pool: string; target: string | null }, pool: ObservedPool | undefined): string[] {
   const parents = (pool?.volumes ?? []).map(({ path }) => path.slice(0, path.lastIndexOf('/') + 1))
   const target = pool?.target ?? handle.target
   return [...new Set([`${handle.pool}/`, ...(target === null ? [] : [`${target}/`]), ...parents])].filter(

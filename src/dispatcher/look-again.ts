@@ -15,7 +15,7 @@ import { TaskFacts } from './prepare.ts'
 export type Looking = { database: Database; registry: ReadonlyMap<string, Action>; contextFor: ContextFor }
 
 /** Null while still nobody can tell; else its end, or that it is to be tried again. */
-export async function probeTask(looking: Looking, task: ClaimedTask): Promise<End | null> {
+async function probeTask(looking: Looking, task: ClaimedTask): Promise<End | null> {
   const action = looking.registry.get(task.action)
   if (!action) return null
   const place = boundPlace(task)
@@ -34,7 +34,7 @@ export async function probeTask(looking: Looking, task: ClaimedTask): Promise<En
  * An uncertain task of a host that was confirmed off: looked for as far as can be looked, else it counts as not done. Null when it
  * has nothing to do with that host.
  */
-export async function settleOff(looking: Looking, task: ClaimedTask, host: string): Promise<End | null> {
+async function settleOff(looking: Looking, task: ClaimedTask, host: string): Promise<End | null> {
   const claims = await boundClaims(looking.database, task.id)
   if (boundPlace(task).host !== host && !claims.includes(resource.host(host))) return null
   const end = await probeTask(looking, task).catch(() => null)

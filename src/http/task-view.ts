@@ -76,7 +76,7 @@ function nothingToDoOf({ result }: Task): string | undefined {
   return typeof said === 'string' ? `nothing to do: ${said}` : undefined
 }
 
-export async function summariesOf(database: Database, ids: readonly number[]): Promise<Map<number, QueueSummary>> {
+async function summariesOf(database: Database, ids: readonly number[]): Promise<Map<number, QueueSummary>> {
   if (ids.length === 0) return new Map()
   const { tasks } = await listTasks(database, { ids, limit: 1000 })
   return new Map(tasks.map((task) => [task.id, task]))

@@ -3,7 +3,7 @@ import type { Tx } from '../db/open.ts'
 import { memoryText } from '../model/memory-text.ts'
 
 /** VMs with one value of this label are never active on one host. */
-export const ANTI_AFFINITY = 'anti-affinity'
+const ANTI_AFFINITY = 'anti-affinity'
 
 export type Need = {
   /** The promise is to this task; a later one replaces it. */

@@ -39,8 +39,6 @@ export async function appendLogs(db: Sql, lines: readonly NewLine[]): Promise<vo
   await db.query('select queue.append_logs($1::jsonb)', [JSON.stringify(rows)])
 }
 
-export const appendLog = (db: Sql, line: NewLine): Promise<void> => appendLogs(db, [line])
-
 /** Replaces the last; what a past attempt says does not replace a newer one's. */
 export async function setProgress(
   db: Sql,

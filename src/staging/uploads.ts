@@ -220,7 +220,7 @@ async function writeSparse(file: FileHandle, chunk: Uint8Array, at: number): Pro
 
 const zeros = Buffer.alloc(1024 * 1024)
 
-export const isZero = (chunk: Uint8Array): boolean => {
+const isZero = (chunk: Uint8Array): boolean => {
   for (let at = 0; at < chunk.length; at += zeros.length) {
     const part = chunk.subarray(at, at + zeros.length)
     if (zeros.compare(part, 0, part.length, 0, part.length) !== 0) return false
