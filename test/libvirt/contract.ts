@@ -6,6 +6,7 @@ import type { ConnectOptions, OpenConnection } from '../../src/libvirt/connect.t
 import { connectionContract } from './contract/connection.ts'
 import { domainContract } from './contract/domains.ts'
 import { domainEventContract } from './contract/domain-events.ts'
+import { guardContract } from './contract/guards.ts'
 import { migrationContract } from './contract/migration.ts'
 import { networkContract } from './contract/networks.ts'
 import { storageContract } from './contract/storage.ts'
@@ -81,6 +82,7 @@ export function contract(target: ContractTarget): void {
     connectionContract(bench)
     domainContract(bench)
     domainEventContract(bench)
+    guardContract(bench)
     storageContract(bench)
     streamContract(bench)
     networkContract(bench)
