@@ -7,7 +7,6 @@ import type { TaskError } from '../queue/task.ts'
 import { complete, failed, park, retry, uncertain, type ActionContext, type Outcome, type Probe } from './action.ts'
 import { errorOf, isTransient } from './error.ts'
 import { hostOffError } from './host-refusal.ts'
-import { hostOffError } from './host-refusal.ts'
 
 /** What must be known before acting cannot be known while a host does not answer: the task waits for it, and says why. */
 export class CannotTell extends HostError {

@@ -131,7 +131,8 @@ const PreviewedTask = Type.Object({
     description: 'Held, or not due: it takes its place in the queue only then'
   }),
   preflight: Type.Union([Type.Array(Type.Record(Type.String(), Type.Unknown())), Type.Null()], {
-    description: 'What it would expand into, as the action tells it: of host.clear each VM and where it goes, or why it stays'
+    description:
+      'What it would expand into, as the action tells it: of host.clear each VM and where it goes, or why it stays'
   })
 })
 

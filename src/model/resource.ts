@@ -24,7 +24,17 @@ export const resource = {
   image: (image: string) => `image/${image}`
 } as const
 
-export type ResourceKind = 'vm' | 'vm-name' | 'host' | 'host-gate' | 'pool' | 'store' | 'volume' | 'network' | 'mac' | 'image'
+export type ResourceKind =
+  | 'vm'
+  | 'vm-name'
+  | 'host'
+  | 'host-gate'
+  | 'pool'
+  | 'store'
+  | 'volume'
+  | 'network'
+  | 'mac'
+  | 'image'
 
 /** Splits a resource's name into its kind and the parts behind it; undefined for a kind that is not ours. */
 export function parseResource(name: string): { kind: ResourceKind; parts: string[] } | undefined {

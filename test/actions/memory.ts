@@ -1,6 +1,7 @@
 // An inventory in memory: what was observed, by whom it was asked to be recorded, as facts. Only for tests of actions.
 import type {
-  HostFacts, ImageFacts,
+  HostFacts,
+  ImageFacts,
   PoolFacts,
   StartsWithHost,
   StoreFacts,
@@ -79,7 +80,9 @@ export class Memory {
       const pool = [...this.pools].find(([key, { target }]) => key.startsWith(`${home[0]}/`) && target === dir)?.[1]
       return { ...disk, store: pool ? this.storeOf(home[0], pool.name) : null, volume: pool ? file : null }
     })
-    const overlays = [...this.pools].filter(([key]) => key.startsWith(`${home[0]}/`)).flatMap(([, pool]) => pool.volumes)
+    const overlays = [...this.pools]
+      .filter(([key]) => key.startsWith(`${home[0]}/`))
+      .flatMap(([, pool]) => pool.volumes)
     const overlaid = vm.disks.flatMap(({ target, source }) =>
       overlays.some(({ backing }) => backing !== null && backing === source) ? [target] : []
     )

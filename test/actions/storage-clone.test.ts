@@ -60,7 +60,12 @@ test.each(['half_copy', 'drop_after'] as const)('a copy whose reply was not seen
 test('a refused copy leaves nothing, and says why', () =>
   withStage({}, async (stage) => {
     await stage.done(volumeCreate, original)
-    const fault = { kind: 'error', code: 'SYSTEM_ERROR', domain: 'STORAGE', message: 'No space left on device' } as const
+    const fault = {
+      kind: 'error',
+      code: 'SYSTEM_ERROR',
+      domain: 'STORAGE',
+      message: 'No space left on device'
+    } as const
     stage.fleet.host('h1').faults.add({ on: 'STORAGE_VOL_CREATE_XML_FROM', fault, times: 1 })
     expect(errorIn(await stage.run(volumeClone, asked))).toMatchObject({
       message: expect.stringContaining('No space left')

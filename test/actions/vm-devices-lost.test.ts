@@ -82,7 +82,10 @@ const cases: Case[] = [
 /** What of the VM and of its stores can be compared between two worlds. */
 async function world(stage: Stage, vm: string): Promise<unknown> {
   const devices = await stage.hosts.host('h1').vmDevices(vm)
-  const files = [...stage.fleet.host('h1').localStore.files.keys(), ...(stage.fleet.stores.get('nfs')?.files.keys() ?? [])]
+  const files = [
+    ...stage.fleet.host('h1').localStore.files.keys(),
+    ...(stage.fleet.stores.get('nfs')?.files.keys() ?? [])
+  ]
   return { devices, files: files.filter((file) => !file.includes('nvram')).toSorted() }
 }
 
