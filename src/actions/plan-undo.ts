@@ -1,7 +1,7 @@
 // Undoing a plan that has ended, on request: what was done is undone by tasks of their own, the last part first, as parts of one task.
 // Made by undoPlan, never asked for by name.
 import { Type } from 'typebox'
-import type { Json, JsonObject } from '../db/json.ts'
+import type { JsonObject } from '../db/json.ts'
 import type { Database } from '../db/open.ts'
 import type { EndedChild } from '../queue/dispatch.ts'
 import { ensureResources, lockResources, submit } from '../queue/submit.ts'
@@ -41,7 +41,7 @@ async function afterUndoing(ctx: ActionContext, children: readonly EndedChild[])
     code: 'not_all_undone',
     message: `${list.length - bad.length} of ${list.length} parts are undone; these failed: ${which}`,
     next: `see \`taskomatic task show ${bad[0]?.id}\``,
-    details: { undone: list as unknown as Json }
+    details: { undone: list }
   })
 }
 

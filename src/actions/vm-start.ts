@@ -46,14 +46,14 @@ export const vmStart = action({
   claims({ vm: uuid, host }, state) {
     const vm = state.vm(uuid)
     // A host that is named is kept from the start: nobody removes it before, and who clears it finds the task.
-    const named = host === undefined ? [] : [shared(resource.host(host))]
+    const asked = host === undefined ? [] : [shared(resource.host(host))]
     // The old home is told to forget it.
     const moves = state.phase === 'starting' && vm && vm.home !== '' && vm.home !== state.boundHost
     // Read here so that they are loaded for the run, which looks for its disks.
     if (moves) for (const { store } of neededDisks(vm)) if (store !== null) state.store(store)
     const left = moves ? [shared(resource.host(vm.home))] : []
     const networks = networkClaimsOn(vm, state.boundHost ?? host ?? vm?.home ?? '')
-    return [...vmClaims(uuid, state), ...named, ...left, ...networks, ...storageClaims(vm)]
+    return [...vmClaims(uuid, state), ...asked, ...left, ...networks, ...storageClaims(vm)]
   },
   limits({ vm, host }, state) {
     const on = state.boundHost ?? host ?? state.vm(vm)?.home

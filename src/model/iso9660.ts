@@ -33,7 +33,7 @@ export function isoImage(label: string, files: readonly IsoFile[]): Buffer {
     const root = roots[index] ?? 0
     const sectors = directorySectors[index] ?? 1
     const tables = { little: 19 + 2 * index, big: 20 + 2 * index }
-    writeDescriptor(sector(16 + index), names, label, next, root, sectors, tables)
+    writeDescriptor(sector(systemSectors + index), names, label, next, root, sectors, tables)
     writePathTable(sector(tables.little), root, 'little')
     writePathTable(sector(tables.big), root, 'big')
     writeDirectory(sector(root), root, sectors, encoded[index] ?? [], extents)
@@ -48,6 +48,7 @@ function refuse(label: string, files: readonly IsoFile[]): void {
     throw new RangeError(`${JSON.stringify(label)} is no label: 1 to 16 of letters, digits, "_" and "-"`)
   if (files.length > maxFiles) throw new RangeError(`${files.length} files, ${maxFiles} are possible`)
   for (const [index, { name }] of files.entries()) {
+    // oxlint-disable-next-line no-control-regex
     if (!/^[^*/:;?\\\u0000-\u001f]+$/.test(name) || name.length > maxJolietName || name === '.' || name === '..')
       throw new RangeError(`${JSON.stringify(name)} is no file name on a disc`)
     if (files.findIndex((other) => other.name === name) !== index)
