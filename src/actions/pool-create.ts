@@ -2,7 +2,7 @@
 // themselves; of others it is declared, and proven (store.share).
 import { Type, type Static } from 'typebox'
 import { HostError } from '../host/error.ts'
-import { poolProblem, targetOf, type PoolSource, type PoolSpec } from '../host/pool-xml.ts'
+import { poolProblem, targetOf, type PoolSpec } from '../host/pool-xml.ts'
 import { isSamePool } from '../host/storage.ts'
 import type { FleetState } from '../inventory/fleet-state.ts'
 import { resource } from '../model/resource.ts'
@@ -94,7 +94,7 @@ const specOf = ({ pool, type = 'dir', target, source: from, build }: Args): Pool
   name: pool,
   type,
   target: target ?? null,
-  ...(from ? { source: from as PoolSource } : {}),
+  ...(from ? { source: from } : {}),
   ...(build ? { build } : {})
 })
 

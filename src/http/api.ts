@@ -38,6 +38,8 @@ export type ApiParts = {
   metrics?: Omit<MetricSources, 'openTasks'>
   /** Shared with the dispatcher of this process; without it no bytes are taken or given. */
   staging?: Staging
+  /** Within which a request must have arrived whole. Default 30,000. */
+  requestTimeoutMs?: number
 }
 
 /** Ready to listen. Closing it ends long polls and streams first. */
@@ -46,7 +48,8 @@ export async function createApi(parts: ApiParts): Promise<Api> {
   const app = await createApp({
     authenticate: (header) => parts.authenticator.authenticate(header),
     log,
-    version: parts.version
+    version: parts.version,
+    requestTimeoutMs: parts.requestTimeoutMs
   })
   const feed = await startEventFeed({
     read: (after, limit) => readEvents(reads, { after, limit }),

@@ -53,6 +53,8 @@ export type AppOptions = {
   authenticate(authorization: string | undefined): Actor
   log: FastifyBaseLogger
   version: string
+  /** Within which a request must have arrived whole. Default 30,000. */
+  requestTimeoutMs?: number | undefined
 }
 
 const securityHeaders = {
@@ -104,7 +106,8 @@ function guard(app: Api, options: AppOptions): void {
         next: 'use the command, or a program'
       })
     }
-    if (!request.routeOptions.config.flows) arriveInTime(request.raw, reply)
+    if (!request.routeOptions.config.flows)
+      arriveInTime(request.raw, reply, options.requestTimeoutMs ?? limits.requestTimeoutMs)
     if (request.routeOptions.config.open) return
     request.actor = options.authenticate(request.headers.authorization)
   })
@@ -129,15 +132,16 @@ function guard(app: Api, options: AppOptions): void {
 }
 
 /** A request that trickles in holds no connection for longer. */
-function arriveInTime(request: IncomingMessage, reply: FastifyReply): void {
+function arriveInTime(request: IncomingMessage, reply: FastifyReply, withinMs: number): void {
   if (request.complete) return
   const timer = setTimeout(() => {
     if (request.complete || reply.sent) return
-    const late = `the request took longer than ${limits.requestTimeoutMs / 1000} s to arrive`
+    const late = `the request took longer than ${withinMs / 1000} s to arrive`
     reply.header('connection', 'close')
+    // Once it is said: else the connection would end without a word.
+    reply.raw.once('finish', () => request.destroy())
     sendProblem(reply, new HttpError(408, 'too_slow', late, { next: 'send it again' }), reply.request.id)
-    request.destroy()
-  }, limits.requestTimeoutMs)
+  }, withinMs)
   timer.unref()
   request.once('close', () => clearTimeout(timer))
 }

@@ -1,5 +1,6 @@
 // A volume's bytes over HTTP, as they flow: POST /uploads keeps what a client sends until a task brings it to a host; GET /downloads
 // hands on what a running task reads. Nothing is held in memory but what is on its way; who is slow is waited for, who stops is not.
+import type { Socket } from 'node:net'
 import { Readable } from 'node:stream'
 import { Type, type Static } from 'typebox'
 import { UploadView } from '../api/contents.ts'
@@ -39,6 +40,17 @@ const downloadParams = Type.Object({
 
 export function contentRoutes(app: Api, { staging, closing }: { staging: Staging; closing: AbortSignal }): void {
   let active = 0
+  // Bytes may flow for hours: a server that closes does not wait for them, nor for connections that were left in their midst.
+  const sockets = new Set<Socket>()
+  closing.addEventListener('abort', () => {
+    for (const socket of sockets) socket.destroy()
+  })
+  const follow = (socket: Socket) => {
+    socket.setTimeout(idleMs)
+    if (sockets.has(socket)) return
+    sockets.add(socket)
+    socket.once('close', () => sockets.delete(socket))
+  }
   // In a scope of its own: everywhere else only JSON is understood.
   void app.register(async (routes) => {
     routes.addContentTypeParser(octets, (_request, payload, done) => done(null, payload))
@@ -65,7 +77,7 @@ export function contentRoutes(app: Api, { staging, closing }: { staging: Staging
             next: 'try again when one of them has ended'
           })
         active++
-        request.raw.socket.setTimeout(idleMs)
+        follow(request.raw.socket)
         try {
           const length = request.headers['content-length']
           const bytes = length === undefined ? undefined : Number(length)
@@ -113,7 +125,7 @@ export function contentRoutes(app: Api, { staging, closing }: { staging: Staging
       // Whoever left while it was waited for, or the server that closes, takes no more.
       signal.addEventListener('abort', () => stream.destroy())
       if (signal.aborted) stream.destroy()
-      request.raw.socket.setTimeout(idleMs)
+      follow(request.raw.socket)
       return reply.type(octets).send(stream)
     }
   )

@@ -53,8 +53,20 @@ export async function listen(app: Api, where: { host: string; port: number }): P
   return {
     url: `http://${family === 'IPv6' ? `[${address}]` : address}:${port}`,
     async stop() {
-      stopping ??= Promise.resolve(app.close()).then(() => undefined)
+      stopping ??= close(app)
       await stopping
     }
+  }
+}
+
+/** What runs may end; a connection that is left after that, half closed or of a client that hangs, does not keep the server. */
+const closeMs = 2_000
+
+async function close(app: Api): Promise<void> {
+  const timer = setTimeout(() => app.server.closeAllConnections(), closeMs)
+  try {
+    await app.close()
+  } finally {
+    clearTimeout(timer)
   }
 }

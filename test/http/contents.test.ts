@@ -30,7 +30,8 @@ beforeAll(async () => {
     authenticator: tokenAuthenticator(token),
     log: pino({ level: 'silent' }),
     version: '0.0.0',
-    staging
+    staging,
+    requestTimeoutMs: 500
   })
   server = await listen(api, { host: '127.0.0.1', port: 0 })
 })
@@ -96,6 +97,27 @@ test('a sender that breaks off leaves nothing', async () => {
   await expect.poll(() => readdirSync(directory).length).toBeGreaterThan(before.length)
   socket.destroy()
   await expect.poll(() => readdirSync(directory)).toEqual(before)
+})
+
+test('a request that trickles in is ended and told why; bytes may take their time', async () => {
+  const { port } = new URL(server.url)
+  const begin = (path: string, type: string) => {
+    const socket = connect(Number(port), '127.0.0.1')
+    let answer = ''
+    socket.on('data', (data) => (answer += String(data)))
+    const closed = new Promise<string>((resolve) => socket.once('close', () => resolve(answer)))
+    socket.write(
+      `POST /api/v1${path} HTTP/1.1\r\nhost: x\r\nauthorization: ${authorization}\r\n` +
+        `content-type: ${type}\r\ncontent-length: 4\r\nconnection: close\r\n\r\n{"`
+    )
+    return { socket, closed }
+  }
+  const slow = begin('/tasks', 'application/json')
+  const bytes = begin('/uploads', 'application/octet-stream')
+  expect(await slow.closed).toMatch(/^HTTP\/1.1 408 [\s\S]*"code":"too_slow"/)
+  // More than a request's time has gone.
+  bytes.socket.write('"}')
+  expect(await bytes.closed).toMatch(/^HTTP\/1.1 201 /)
 })
 
 test('what a task reads is handed on as it comes; who leaves is noticed', async () => {
