@@ -13,6 +13,7 @@ import type { EndedChild } from '../queue/dispatch.ts'
 import type { Staging } from '../staging/staging.ts'
 import type { Claim, Effect, NewTask, TaskError, Units } from '../queue/task.ts'
 import type { UndoState } from '../queue/state.ts'
+import type { BalanceAsked, ProposedMove } from './balance.ts'
 import type { PlannedChildren } from './children.ts'
 import type { Clearing } from './clearing.ts'
 import type { RequestedTask } from './submission.ts'
@@ -138,6 +139,8 @@ export interface ActionContext {
   /** Names what is being done now; an error says at which step it happened. */
   step(name: string): void
   progress(progress: { done: number; total: number | null; unit: string; note?: string }): void
+  /** Moves of running VMs that would even out how full hosts are. */
+  proposeMoves(asked: BalanceAsked): Promise<ProposedMove[]>
   /** Children to expand into, asked of predicted state like a submission; what is impossible is told one by one. */
   planChildren(requests: readonly RequestedTask[]): Promise<PlannedChildren>
   /** The queue and the inventory as a whole, for what empties a host and what fills it again. */

@@ -1,6 +1,7 @@
 // All actions by name. API, CLI and web take schemas and help texts from here: adding an action is adding one file and a line.
 import type { Action } from './action.ts'
 import { hostAdd } from './host-add.ts'
+import { hostBalance } from './host-balance.ts'
 import { hostCheck } from './host-check.ts'
 import { hostClear } from './host-clear.ts'
 import { hostConfirmOff } from './host-confirm-off.ts'
@@ -59,6 +60,7 @@ import { volumeUpload } from './volume-upload.ts'
 
 const all: readonly Action[] = [
   hostAdd,
+  hostBalance,
   hostCheck,
   hostClear,
   hostConfirmOff,

@@ -12,7 +12,7 @@ export const nouns: Readonly<Record<string, NounEntry>> = {
   },
   host: {
     summary: 'hosts of virtual machines',
-    verbs: 'list show add check label cordon uncordon clear restore confirm-off doctor refresh remove',
+    verbs: 'list show add check label cordon uncordon clear restore balance confirm-off doctor refresh remove',
     load: async () => (await import('./commands/host.ts')).host
   },
   store: {

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Logger } from 'pino'
 import type { Action, ActionContext, Observer } from '../actions/action.ts'
+import { proposeMoves } from '../actions/balance.ts'
 import { planChildren } from '../actions/children.ts'
 import { createClearing } from '../actions/clearing.ts'
 import type { Database } from '../db/open.ts'
@@ -70,6 +71,7 @@ export function createContexts(
       },
       progress: (progress) => write(() => setProgress(database, { task: id, attempt, progress })),
       clearing: createClearing(database, parts.registry, { id, title: task.title, by: task.by }),
+      proposeMoves: (asked) => proposeMoves(database, asked),
       planChildren: (requests) => planChildren(database, parts.registry, { id, by: task.by }, requests),
       dropPromises: () => dropEffects(database, { task: id, attempt }),
       markUndone: (tasks) => setUndoStates(database, tasks)

@@ -15,6 +15,19 @@ export async function vmsOfHost(sql: Sql, host: string): Promise<VmOfHost[]> {
   )
 }
 
+export type ActiveVm = { uuid: string; name: string; host: string; memoryMiB: number; needMiB: number }
+
+/** Running VMs of these hosts, with the memory that each takes there. */
+export async function activeVms(sql: Sql, hosts: readonly string[]): Promise<ActiveVm[]> {
+  return sql.query<ActiveVm>(
+    `select v.uuid, v.name, w.host, w.max_memory_mib as "memoryMiB", inventory.need_mib(w.max_memory_mib) as "needMiB"
+     from inventory.whereabouts w join inventory.vm v on v.uuid = w.vm
+     where w.state = 'active' and w.power = 'running' and w.host = any ($1)
+     order by v.uuid`,
+    [hosts]
+  )
+}
+
 export type PoolOfHost = { name: string; active: boolean }
 
 export async function poolsOfHost(sql: Sql, host: string): Promise<PoolOfHost[]> {

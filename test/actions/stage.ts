@@ -281,6 +281,7 @@ export class Task {
       get clearing(): never {
         throw new Error('no host is cleared here')
       },
+      proposeMoves: () => Promise.resolve([]),
       planChildren: () => Promise.reject(new Error('nothing expands here')),
       dropPromises: () => Promise.reject(new Error('nothing is promised here')),
       markUndone: () => Promise.reject(new Error('nothing is undone here'))

@@ -74,6 +74,32 @@ export const hostMaintenance: readonly CommandSpec[] = [
     options: [...moving]
   },
   {
+    verb: 'balance',
+    summary: 'Even out how full hosts are, by moving running VMs',
+    action: 'host.balance',
+    operands: [],
+    options: [
+      {
+        flags: '--among <host>',
+        help: 'only these hosts; repeat it',
+        kind: 'text',
+        arg: 'hosts',
+        many: true,
+        names: 'host'
+      },
+      {
+        flags: '--within <percent>',
+        help: 'leave hosts as they are that differ by no more; default 10',
+        kind: 'count',
+        arg: 'withinPercent',
+        max: 100
+      },
+      { flags: '--max-moves <number>', help: 'at most so many; default 20', kind: 'count', arg: 'maxMoves', max: 1000 },
+      { flags: '--auto-converge', help: 'slow guests down that write too fast', kind: 'flag', arg: 'autoConverge' }
+    ],
+    more: '--dry-run shows the moves, and how full the hosts are before and after each.'
+  },
+  {
     verb: 'confirm-off',
     summary: 'State that a silent host is off, so that its VMs may be started elsewhere',
     action: 'host.confirm-off',
