@@ -129,7 +129,8 @@ export function fleetRoutes(app: Api, database: Database, readVmXml?: ReadVmXml)
         response: { 200: pageOf(NetworkView) }
       }
     },
-    ({ query: { limit, cursor, host: on } }) => listNetworks(database, { host: on, after: cursor, limit: limitOf(limit) })
+    ({ query: { limit, cursor, host: on } }) =>
+      listNetworks(database, { host: on, after: cursor, limit: limitOf(limit) })
   )
   const volumes = query({ store: Name('Only in this store'), name: Name('Exact, or with `*` for anything') })
   app.get(
