@@ -71,6 +71,8 @@ test('a run that was over before anybody looked makes an image stale as well', a
   await eventually(async () => expect(await facts()).toMatchObject({ hasSavedImage: true, restorable: false }))
   late()
   await handle('h2').undefineVm(uuid, { savedImage: true, snapshots: true, firmwareState: true })
+  // A look that was late may still tell of it.
+  await done('host.refresh', { host: 'h2' })
   await eventually(async () => expect(await facts()).toMatchObject({ activeOn: null, elsewhere: {} }))
   await done('vm.start', { vm: 'web1', discardSaved: true })
   await done('vm.stop', { vm: 'web1', force: true, timeoutSeconds: 0 })

@@ -21,7 +21,9 @@ export function guardContract(bench: Bench): void {
     }
   }
 
-  describe.runIf(bench.target.capabilities?.qemu === true)('as QEMU', () => {
+  // What a target cannot do is no skipped test: there is nothing to hold.
+  if (bench.target.capabilities?.qemu !== true) return
+  describe('as QEMU', () => {
     test('a paused guest cannot be asked to shut down: it must go on first', () =>
       withDomain(bench, async (dom) => {
         await call('DOMAIN_CREATE', { dom })
