@@ -21,7 +21,7 @@ import { splitVolume, VolumeRef } from './refs.ts'
 import { volumeSizeMiB } from './vm-create-args.ts'
 import { exclusive, hostClaim } from './vm-place.ts'
 import { findVolume, handleOn, refuseOverlaid, refuseStore, storeWork, tellPools, workingHost } from './volume-place.ts'
-import { readHostsOf, refuseUsedVolume, VolumeInUse } from './volume-use.ts'
+import { readHostsOf, refuseSavedUser, refuseSavedUserNow, refuseUsedVolume, VolumeInUse } from './volume-use.ts'
 
 const mebibyte = 1024 * 1024
 
@@ -64,7 +64,7 @@ export const volumeResize = action({
         'make a smaller volume and copy the data inside a VM'
       )
     const running = facts.usedBy.map((uuid) => state.vm(uuid)).find((vm) => vm !== undefined && vm.activeOn !== null)
-    if (!running) return possible
+    if (!running) return refuseSavedUser(state, store, volume) ?? possible
     return impossible(
       'volume_in_use',
       `${quote(running.name)} runs with volume ${quote(given.volume)}: it would not notice the new size`,
@@ -109,6 +109,8 @@ async function resize(ctx: ActionContext, given: Args, step: Step): Promise<Outc
   if (before.capacityBytes < wanted) {
     try {
       await refuseOverlaid(host, pool, before)
+      const saved = await refuseSavedUserNow(ctx, store, volume)
+      if (saved) return saved
       await refuseUsedVolume(ctx, store, volume, { defined: false })
     } catch (error) {
       if (!(error instanceof VolumeInUse)) throw error

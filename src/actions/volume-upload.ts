@@ -27,7 +27,7 @@ import { refuseFull } from './store-room.ts'
 import { exclusive, hostClaim } from './vm-place.ts'
 import { attemptFlow, checksumOf, tellBytes } from './volume-flow.ts'
 import { findVolume, handleOn, refuseOverlaid, refuseStore, storeWork, tellPools, workingHost } from './volume-place.ts'
-import { readHostsOf, refuseUsedVolume, VolumeInUse } from './volume-use.ts'
+import { readHostsOf, refuseSavedUser, refuseSavedUserNow, refuseUsedVolume, VolumeInUse } from './volume-use.ts'
 
 const sectorBytes = 512
 /** Stores whose volumes are devices: what is in them has no format of its own that a host would look at. */
@@ -94,7 +94,10 @@ export const volumeUpload = action({
     // The bytes are what they are, whatever they are the image of.
     const full = facts ? undefined : refuseFull(state, given.store, { format: 'raw', capacityBytes: given.bytes })
     if (full) return full
-    if (!facts || state.phase === 'starting') return possible
+    if (!facts) return possible
+    const saved = given.replace ? refuseSavedUser(state, given.store, given.name) : undefined
+    if (saved) return saved
+    if (state.phase === 'starting') return possible
     if (!given.replace) {
       return impossible(
         'volume_exists',
@@ -188,6 +191,8 @@ async function makeWay(
   if (!isOurs && !given.replace) return failed(taken(given, host.name))
   try {
     await refuseOverlaid(host, place.pool, before)
+    const saved = await refuseSavedUserNow(ctx, given.store, given.name)
+    if (saved) return saved
     await refuseUsedVolume(ctx, given.store, given.name, { defined: false })
   } catch (error) {
     if (!(error instanceof VolumeInUse)) throw error

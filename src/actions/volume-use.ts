@@ -6,8 +6,10 @@ import { HostError } from '../host/error.ts'
 import { NotLoaded, type FleetState } from '../inventory/fleet-state.ts'
 import { quote } from '../model/name.ts'
 import type { ObservedPool } from '../model/storage.ts'
-import type { ActionContext } from './action.ts'
+import { isActive } from '../model/vm.ts'
+import { failed, impossible, type ActionContext, type Outcome, type Verdict } from './action.ts'
 import { CannotTell } from './attempt.ts'
+import { ownError } from './error.ts'
 
 export type User = { host: string; uuid: string; name: string; active: boolean }
 
@@ -147,4 +149,33 @@ export async function refuseUsedVolume(
     throw new VolumeInUse(
       `volume ${quote(`${store}/${volume}`)} is in use: ${namesOf(users)} has it as a disk or under one`
     )
+}
+
+const savedImage = (store: string, volume: string, name: string) => ({
+  code: 'vm_has_saved_image',
+  message: `${quote(name)} has a saved image, which knows volume ${quote(`${store}/${volume}`)} as it is now: restored over another disk it would ruin it`,
+  next: `start it, so that it goes on from there, then stop it; or throw the image away: \`taskomatic vm start ${name} --discard-saved\``
+})
+
+/** What is in the memory of a VM that was saved goes with the bytes that its disks have: they stay as they are. */
+export function refuseSavedUser(state: FleetState, store: string, volume: string): Verdict | undefined {
+  const users = (state.volume(store, volume)?.usedBy ?? []).map((uuid) => state.vm(uuid))
+  const saved = users.find((vm) => vm?.hasSavedImage && !isActive(vm.power))
+  if (!saved) return undefined
+  const { code, message, next } = savedImage(store, volume, saved.name)
+  return impossible(code, message, next)
+}
+
+/** The same, asked of the hosts. @throws CannotTell, HostError */
+export async function refuseSavedUserNow(
+  ctx: ActionContext,
+  store: string,
+  volume: string
+): Promise<Outcome | undefined> {
+  for (const user of await volumeUsersNow(ctx, store, volume, { defined: true })) {
+    if (user.active || !(await ctx.host(user.host).vm(user.uuid))?.hasSavedImage) continue
+    const { code, message, next } = savedImage(store, volume, user.name)
+    return failed(ownError(code, message, 'look at the volume', next, { host: user.host }))
+  }
+  return undefined
 }

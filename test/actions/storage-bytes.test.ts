@@ -2,8 +2,11 @@
 import { createHash, randomBytes, randomUUID } from 'node:crypto'
 import { expect, test } from 'vitest'
 import { vmCreate } from '../../src/actions/vm-create.ts'
+import { vmStart } from '../../src/actions/vm-start.ts'
+import { vmStop } from '../../src/actions/vm-stop.ts'
 import { volumeCreate } from '../../src/actions/volume-create.ts'
 import { volumeDownload } from '../../src/actions/volume-download.ts'
+import { volumeResize } from '../../src/actions/volume-resize.ts'
 import { volumeUpload } from '../../src/actions/volume-upload.ts'
 import type { Staged } from '../../src/staging/uploads.ts'
 import { errorIn, textOf, withStage, type Stage } from './stage.ts'
@@ -101,6 +104,37 @@ test('a volume of a VM is replaced while it is off, and neither replaced nor rea
     expect(errorIn(await stage.run(volumeDownload, down))).toMatchObject({ code: 'volume_in_use', step: 'check' })
     expect(content(stage, '/a.img')).toBe(before)
     expect(stage.fleet.journal.twoWriters).toBe(0)
+  }))
+
+test('the disk of a saved VM is neither replaced nor made larger: its memory knows what is on it', () =>
+  withStage({}, async (stage) => {
+    const disks = [{ store: 'nfs1', sizeMiB: 1, name: 'a.img' }]
+    const { uuid } = await stage.done(vmCreate, { name: 'web1', memoryMiB: 64, host: 'h2', disks })
+    await stage.done(vmStart, { vm: uuid })
+    // Behind our back: the inventory knows of no image yet.
+    await stage.hosts.host('h2').saveVm(textOf(uuid))
+    await stage.hosts.host('h2').untilVm(textOf(uuid), (vm) => vm?.power === 'off', { timeoutMs: 5_000 })
+    const size = { volume: 'nfs1/a.img', sizeMiB: 2 }
+    const refused = (step: string) => ({
+      code: 'vm_has_saved_image',
+      step,
+      message: expect.stringContaining('"web1"'),
+      next: expect.stringContaining('`taskomatic vm start web1 --discard-saved`')
+    })
+    for (const step of ['look at the volume', 'check']) {
+      if (step === 'check') await stage.relist()
+      else
+        stage.memory.sighted(textOf(uuid), 'h2', {
+          ...(await stage.hosts.host('h2').vm(textOf(uuid)))!,
+          hasSavedImage: false
+        })
+      const upload = await stage.run(volumeUpload, await sent(stage, bytes, { replace: true }))
+      expect(errorIn(upload)).toMatchObject(refused(step))
+      expect(errorIn(await stage.run(volumeResize, size))).toMatchObject(refused(step))
+    }
+    await stage.done(vmStart, { vm: uuid, discardSaved: true })
+    await stage.done(vmStop, { vm: uuid, force: true, timeoutSeconds: 0 })
+    await stage.done(volumeResize, size)
   }))
 
 test('a volume flows to whoever came for it, with its checksum as the result', () =>
