@@ -1,11 +1,12 @@
 // Runs a start: looks everywhere first, brings the definition where it is to run, restores or boots, and sees it run.
 // It never starts while any host that may run it cannot be asked: two copies would write to one disk.
+import type { JsonObject } from '../db/json.ts'
 import { isActive, type ObservedVm } from '../model/vm.ts'
 import { complete, failed, type ActionContext, type Outcome, type Probe } from './action.ts'
 import type { Step } from './attempt.ts'
 import { ownError } from './error.ts'
 import { parkIfCordoned } from './host-refusal.ts'
-import { activeSightings, evidenceOf, lookEverywhere, parkForSilent } from './vm-place.ts'
+import { activeSightings, evidenceOf, lookEverywhere, parkForSilent, type Sightings } from './vm-place.ts'
 import type { VmStartArgs } from './vm-start.ts'
 import { moveHome } from './vm-start-move.ts'
 
@@ -79,15 +80,25 @@ export async function probeStarted(ctx: ActionContext, given: VmStartArgs): Prom
     return { happened: 'yes', evidence, result: { host: active.host, power: active.vm.power, alreadyRunning: false } }
   }
   const [silent] = sightings.unknown
-  if (silent) return { happened: 'unknown', evidence, why: `${silent.host} cannot be asked: ${silent.reason}` }
+  if (silent) return cannotAsk(silent, evidence)
   if (active)
     return { happened: 'unknown', evidence, why: `it is ${active.vm.power} (${active.vm.reason}) on ${active.host}` }
   // What was sent may still stand behind the VM's running job: "did not" is known only after that.
   for (const { host: seenOn, vm } of sightings.seen) await ctx.host(seenOn).settleVm(given.vm, vm.mark)
-  const [late] = activeSightings(await lookEverywhere(ctx, given.vm))
+  const again = await lookEverywhere(ctx, given.vm, host === null ? [] : [host])
+  const [late] = activeSightings(again)
   if (late) return { happened: 'unknown', evidence, why: `it just became ${late.vm.power} on ${late.host}` }
+  // Silent since: it may have started there after the first look.
+  const [gone] = again.unknown
+  if (gone) return cannotAsk(gone, evidenceOf(again))
   return { happened: 'no', evidence }
 }
+
+const cannotAsk = ({ host, reason }: Sightings['unknown'][number], evidence: JsonObject): Probe => ({
+  happened: 'unknown',
+  evidence,
+  why: `${host} cannot be asked: ${reason}`
+})
 
 const activeElsewhere = (name: string, host: string, other: string) =>
   ownError(

@@ -1,5 +1,5 @@
 // VMs on simulated hosts: each action does what it says, twice is harmless, and what cannot be known is not claimed.
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { poolCreate } from '../../src/actions/pool-create.ts'
 import { vmCreate } from '../../src/actions/vm-create.ts'
 import { vmDelete } from '../../src/actions/vm-delete.ts'
@@ -88,6 +88,16 @@ describe('vm.start', () => {
         error: { code: 'host_unknown_outcome', step: 'start' }
       })
       expect((await start.run()).outcome.outcome).toBe('complete')
+    }))
+
+  test('whose host goes silent while it is probed is not known: what was sent may still be done', () =>
+    withStage({}, async (stage) => {
+      const uuid = await made(stage, 'web1')
+      const start = stage.task(vmStart, { vm: uuid })
+      expect(await start.probe()).toMatchObject({ happened: 'no' })
+      const host = stage.hosts.host('h1')
+      vi.spyOn(host, 'settleVm').mockImplementationOnce(() => stage.fleet.host('h1').server.stop())
+      expect(await start.probe()).toMatchObject({ happened: 'unknown', why: expect.stringContaining('h1') })
     }))
 
   test('waits while another host that may run the VM is silent, and never starts a second copy', () =>
