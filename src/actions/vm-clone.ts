@@ -9,6 +9,7 @@ import { attempt } from './attempt.ts'
 import { limit, oneOf } from './limits.ts'
 import { checkClone, clonedDisks, cloneUuid, maxCards, vmCloneArgs, type VmCloneArgs } from './vm-clone-check.ts'
 import { cloneVm, probeClone } from './vm-clone-run.ts'
+import { volumeName } from './vm-devices.ts'
 import { bindToVm, exclusive, hostClaim, shared } from './vm-place.ts'
 
 export const vmClone = action({
@@ -46,7 +47,15 @@ export const vmClone = action({
   bindTo: ({ vm }, state) => bindToVm(vm, state),
   run: (ctx, args) => attempt(ctx, (step) => cloneVm(ctx, args, step), { probe: () => probeClone(ctx, args) }),
   probe: probeClone,
-  undo: (args) => ({ action: 'vm.delete', args: { vm: cloneUuid(args), volumes: true } })
+  undo: (args, state) => ({
+    action: 'vm.delete',
+    // Whatever it is given later is not the clone's to take along.
+    args: {
+      vm: cloneUuid(args),
+      volumes: true,
+      onlyVolumes: clonedDisks(args, state.vm(args.vm)).map(volumeName)
+    }
+  })
 })
 
 function cloneEffects(args: VmCloneArgs, state: FleetState): Effect[] {

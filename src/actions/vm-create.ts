@@ -15,6 +15,7 @@ import { macsOf } from './vm-nic-mac.ts'
 import { createVm, probeCreated } from './vm-create-run.ts'
 import { readGivenXml } from './vm-create-xml.ts'
 import { vmCreateArgs, type VmCreateArgs } from './vm-create-args.ts'
+import { volumeName } from './vm-devices.ts'
 import { exclusive, hostClaim, shared } from './vm-place.ts'
 
 export const vmCreate = action({
@@ -69,7 +70,12 @@ export const vmCreate = action({
   probe: (ctx, args) => probeCreated(ctx, args, uuidOf(args)),
   undo: (args) => ({
     action: 'vm.delete',
-    args: { vm: uuidOf(args), volumes: plannedDisks(args).every((disk) => disk.origin !== 'existing') }
+    // Neither what was there before nor what it is given later goes with it.
+    args: {
+      vm: uuidOf(args),
+      volumes: true,
+      onlyVolumes: plannedDisks(args).flatMap((disk) => (disk.origin === 'existing' ? [] : [volumeName(disk)]))
+    }
   })
 })
 

@@ -1,6 +1,7 @@
 // Deletes a VM on every host that has it, with its volumes where asked. Volumes go first and the definition last: until then
 // another attempt still knows what belongs to the VM. Lower layers of a disk (a shared image) are never deleted, and named.
 import { Type, type Static } from 'typebox'
+import type { VmFacts } from '../inventory/facts.ts'
 import { resource } from '../model/resource.ts'
 import { isActive, type ObservedVm } from '../model/vm.ts'
 import {
@@ -17,8 +18,9 @@ import {
 import { attempt, type Step } from './attempt.ts'
 import { seedsOf } from './cloud-init.ts'
 import { ownError } from './error.ts'
-import { VmRef } from './refs.ts'
-import { deletePlaced, ownVolumes, volumeUsers } from './volume-place.ts'
+import { VmRef, VolumeRef } from './refs.ts'
+import { deletePlaced, ownVolumes, volumeUsers, type PlacedVolume } from './volume-place.ts'
+import { volumeName } from './vm-devices.ts'
 import { readHostsOf, VolumeInUse } from './volume-use.ts'
 import {
   bindToVm,
@@ -44,12 +46,24 @@ const args = Type.Object(
         default: false
       })
     ),
+    onlyVolumes: Type.Optional(
+      Type.Array(VolumeRef, {
+        description: 'With `volumes`: of its disks, delete only these, STORE/NAME; default all',
+        maxItems: 256
+      })
+    ),
     force: Type.Optional(Type.Boolean({ description: 'Switch it off first if it runs; default false', default: false }))
   },
   { additionalProperties: false }
 )
 
 type Args = Static<typeof args>
+
+/** Its disks that are to be deleted with it. */
+const doomed = ({ volumes, onlyVolumes }: Args, vm: VmFacts | undefined): PlacedVolume[] =>
+  volumes
+    ? ownVolumes(vm).filter((volume) => onlyVolumes === undefined || onlyVolumes.includes(volumeName(volume)))
+    : []
 
 export const vmDelete = action({
   name: 'vm.delete',
@@ -82,7 +96,7 @@ export const vmDelete = action({
         'stop it first, or switch it off with `--force`'
       )
     }
-    for (const { store, volume } of given.volumes ? ownVolumes(vm) : []) {
+    for (const { store, volume } of doomed(given, vm)) {
       state.store(store)
       const [other] = volumeUsers(state, store, volume, vm.uuid)
       if (other !== undefined) {
@@ -98,13 +112,14 @@ export const vmDelete = action({
   effect(given, state) {
     const vm = state.vm(given.vm)
     if (!vm) return []
+    const gone = new Set(doomed(given, vm).map(volumeName))
     return [
       { subject: resource.vm(vm.uuid), facts: null },
       { subject: resource.vmName(vm.name), facts: { [vm.uuid]: null } },
       ...vm.nics.map(({ mac }) => ({ subject: resource.mac(mac.toLowerCase()), facts: { [vm.uuid]: null } })),
       ...ownVolumes(vm).map(({ store, volume }) => ({
         subject: resource.volume(store, volume),
-        facts: given.volumes
+        facts: gone.has(volumeName({ store, volume }))
           ? null
           : { usedBy: (state.volume(store, volume)?.usedBy ?? []).filter((user) => user !== vm.uuid) }
       })),
@@ -133,7 +148,7 @@ async function remove(ctx: ActionContext, given: Args, step: Step): Promise<Outc
   }
   // The last definition is kept before anything that it speaks of goes away.
   for (const { host, vm } of sightings.seen) if (vm.persistent) await keep(ctx, host, uuid, step)
-  const volumes = given.volumes ? await deleteVolumes(ctx, given, step) : { deleted: [], kept: [] }
+  const volumes = await deleteVolumes(ctx, given, step)
   if ('outcome' in volumes) return volumes
   volumes.deleted.push(...(await deleteSeeds(ctx, uuid, step)))
   for (const { host } of sightings.seen) await undefine(ctx, host, uuid, step)
@@ -155,7 +170,7 @@ async function deleteVolumes(
 ): Promise<{ deleted: string[]; kept: string[] } | Outcome> {
   const deleted: string[] = []
   const kept: string[] = []
-  for (const { store, volume } of ownVolumes(ctx.state.vm(given.vm))) {
+  for (const { store, volume } of doomed(given, ctx.state.vm(given.vm))) {
     step(`delete volume ${store}/${volume}`)
     try {
       const gone = await deletePlaced(ctx, store, volume, given.vm)

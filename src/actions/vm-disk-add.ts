@@ -56,10 +56,16 @@ export const vmDiskAdd = action({
   bindTo: ({ vm }, state) => bindToVm(vm, state),
   run: (ctx, args) => attempt(ctx, (step) => add(ctx, args, step), { probe: () => probe(ctx, args) }),
   probe: (ctx, args) => probe(ctx, args),
-  undo: (args) => ({
-    action: 'vm.disk.remove',
-    args: { vm: args.vm, disk: args.target ?? '', deleteVolume: args.volume === undefined }
-  })
+  undo(args) {
+    const disk = addedDisk(args)
+    if (!disk) return { impossible: 'it is not clear what was added' }
+    // Named, so that no other volume goes that is the target later.
+    const volume = volumeName(disk)
+    return {
+      action: 'vm.disk.remove',
+      args: { vm: args.vm, disk: disk.target, volume, deleteVolume: args.volume === undefined }
+    }
+  }
 })
 
 const diskClaims = (disk: AddedDisk | undefined, state: FleetState) =>

@@ -4,6 +4,7 @@ import { cloneXml } from '../../src/host/clone-xml.ts'
 import { vmClone } from '../../src/actions/vm-clone.ts'
 import { vmCreate } from '../../src/actions/vm-create.ts'
 import { vmDelete } from '../../src/actions/vm-delete.ts'
+import { vmDiskAdd } from '../../src/actions/vm-disk-add.ts'
 import { vmSnapshotRevert } from '../../src/actions/vm-snapshot-revert.ts'
 import { vmStart } from '../../src/actions/vm-start.ts'
 import type { ProcedureName } from '../../src/libvirt/wire.gen.ts'
@@ -45,6 +46,22 @@ test('a whole clone has its own disks, addresses, UUID and name, and runs beside
     await stage.done(vmStart, { vm })
     await stage.done(vmStart, { vm: made?.uuid ?? '' })
     expect(stage.fleet.journal.twoWriters).toBe(0)
+  }))
+
+test('undone, a clone goes with its own disks, and what it was given since stays', () =>
+  withStage({}, async (stage) => {
+    const vm = await golden(stage)
+    const task = stage.task(vmClone, { vm, name: 'web1' })
+    const undo = vmClone.undo?.(task.args as never, stage.observed('h1'))
+    const { outcome } = await task.run()
+    expect(outcome.outcome).toBe('complete')
+    const { uuid } = (await stage.hosts.host('h1').vmByName('web1'))!
+    await stage.done(vmDiskAdd, { vm: uuid, store: 'nfs1', sizeMiB: 1, name: 'data.qcow2' })
+    if (!undo || 'impossible' in undo) throw new Error('a clone can be undone')
+    await stage.done(vmDelete, undo.args)
+    expect(stage.memory.facts(`vm/${uuid}`)).toBeNull()
+    expect(await volumes(stage)).toEqual(['data.qcow2', 'golden-1.raw', 'golden.qcow2'])
+    expect(stage.memory.facts('volume/nfs1/data.qcow2')).toMatchObject({ usedBy: [] })
   }))
 
 test('a linked clone lies over the VM, which is no longer written to, deleted or brought back by any task', () =>

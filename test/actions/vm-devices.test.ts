@@ -44,6 +44,29 @@ const domain = (stage: Stage, uuid: string) => {
 const clings = (stage: Stage, uuid: string) =>
   void (domain(stage, uuid).guest = { ...domain(stage, uuid).guest, releasesDevices: false })
 
+test('undoing an added disk takes no other volume that came to its place', () =>
+  withStage({}, async (stage) => {
+    const vm = await made(stage, 'web1')
+    const { args } = stage.task(vmDiskAdd, { vm, store: 'nfs1', sizeMiB: 16 })
+    await stage.done(vmDiskAdd, args)
+    const undo = vmDiskAdd.undo?.(args as never, stage.observed('h1'))
+    if (!undo || 'impossible' in undo) throw new Error('an added disk can be undone')
+    await stage.done(vmDiskRemove, { vm, disk: 'vdb' })
+    await stage.done(vmDiskAdd, { vm, store: 'nfs1', sizeMiB: 1, name: 'other.qcow2', target: 'vdb' })
+    expect(errorIn(await stage.run(vmDiskRemove, undo.args))).toMatchObject({ code: 'other_volume' })
+    expect(files(stage)).toEqual(['/other.qcow2', '/web1-vdb.qcow2', '/web1.qcow2'])
+    await stage.done(vmDiskRemove, { vm, disk: 'vdb' })
+    await stage.done(vmDiskAdd, {
+      ...args,
+      volume: 'nfs1/web1-vdb.qcow2',
+      store: undefined,
+      sizeMiB: undefined,
+      name: undefined
+    })
+    await stage.done(vmDiskRemove, undo.args)
+    expect(files(stage)).toEqual(['/other.qcow2', '/web1.qcow2'])
+  }))
+
 test('a running VM gets a blank disk, in its definition as well, and loses it with its volume', () =>
   withStage({}, async (stage) => {
     const uuid = await running(stage)
