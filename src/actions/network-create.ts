@@ -98,7 +98,12 @@ export const networkCreate = action({
   bindTo: ({ host }) => ({ host }),
   run: (ctx, given) => attempt(ctx, (step) => create(ctx, given, step), { probe: () => probe(ctx, given) }),
   probe,
-  undo: ({ host, network }) => ({ action: 'network.delete', args: { host, network } })
+  undo({ host, network }, state) {
+    const before = state.network(host, network)
+    if (!before) return { action: 'network.delete', args: { host, network } }
+    // What was there stays; that it was started can be taken back.
+    return before.active ? { impossible: 'it was there before' } : { action: 'network.stop', args: { host, network } }
+  }
 })
 
 /** A network that is there is the asked one unless its bridge says otherwise: what else it is, its host need not tell. */

@@ -180,7 +180,12 @@ export const poolCreate = action({
   bindTo: ({ host }) => ({ host }),
   run: (ctx, given) => attempt(ctx, (step) => create(ctx, given, step), { probe: () => probe(ctx, given) }),
   probe,
-  undo: ({ host, pool }) => ({ action: 'pool.delete', args: { host, pool } })
+  undo({ host, pool }, state) {
+    const before = state.pool(host, pool)
+    if (!before) return { action: 'pool.delete', args: { host, pool } }
+    // What was there stays; that it was started can be taken back.
+    return before.active ? { impossible: 'it was there before' } : { action: 'pool.stop', args: { host, pool } }
+  }
 })
 
 const isMade = (pool: ObservedPool | undefined, given: Args): boolean =>

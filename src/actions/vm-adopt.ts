@@ -61,7 +61,11 @@ export const vmAdopt = action({
   bindTo: ({ vm }, state) => bindToVm(vm, state),
   run: (ctx, given) => attempt(ctx, (step) => adopt(ctx, given, step), { probe: () => probe(ctx, given) }),
   probe,
-  undo: ({ vm, release }) => ({ action: 'vm.adopt', args: { vm, release: !release } })
+  undo({ vm, release }, state) {
+    const isOurs = state.vm(vm)?.owner === 'ours'
+    if (isOurs !== Boolean(release)) return { impossible: isOurs ? 'it was ours before' : 'it was not ours before' }
+    return { action: 'vm.adopt', args: { vm, release: !release } }
+  }
 })
 
 function checkAdopt(given: Args, state: FleetState): Verdict {

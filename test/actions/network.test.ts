@@ -108,6 +108,14 @@ describe('what is asked for', () => {
     expect(code(more)).toBe(expected)
   })
 
+  test('undoing takes away what was made, stops what was started, and leaves what was there', () => {
+    const lan = { host: 'h1', network: 'lan' }
+    const undo = (fleet: Fleet) => networkCreate.undo?.({ ...lan, mode: 'isolated' }, fleet.starting('h1'))
+    expect(undo(new Fleet())).toEqual({ action: 'network.delete', args: lan })
+    expect(undo(new Fleet().network('h1', 'lan', { active: false }))).toEqual({ action: 'network.stop', args: lan })
+    expect(undo(new Fleet().network('h1', 'lan'))).toEqual({ impossible: 'it was there before' })
+  })
+
   test('addresses are counted as they are', () => {
     expect(subnetOf('192.168.150.0/24')).toEqual({
       address: { ip: '192.168.150.1', prefix: 24 },

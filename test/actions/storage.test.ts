@@ -38,6 +38,15 @@ describe('pools', () => {
     )
   })
 
+  test('undoing takes away what was made, stops what was started, and leaves what was there', () => {
+    const undo = (fleet: Fleet) => poolCreate.undo?.(made, fleet.starting('h1'))
+    const host = () => new Fleet().host('h1')
+    const pool = { host: 'h1', pool: 'nfs1' }
+    expect(undo(host())).toEqual({ action: 'pool.delete', args: pool })
+    expect(undo(host().pool('h1', 'nfs1', { active: false }))).toEqual({ action: 'pool.stop', args: pool })
+    expect(undo(host().pool('h1', 'nfs1'))).toEqual({ impossible: 'it was there before' })
+  })
+
   test('a target is written plainly, on a known host', () => {
     expect(code(poolCreate.check({ ...made, target: '/srv/../etc' }, new Fleet().host('h1').queued()))).toBe('bad_path')
     expect(code(poolCreate.check(made, new Fleet().queued()))).toBe('host_not_found')

@@ -58,4 +58,10 @@ test('a VM that is defined twice is not adopted, and what is queued behind an ad
   const effects = vmAdopt.effect(args, fleet.queued()).map((effect) => ({ task: 7, title: 'x', ...effect }))
   expect(vmStart.check(args, fleet.queued(...effects)).verdict).toBe('possible')
   expect(vmAdopt.undo?.(args, fleet.queued())).toEqual({ action: 'vm.adopt', args: { ...args, release: true } })
+  const ours = new Fleet().host('h1').vm(1, { autostart: true }).queued()
+  expect(vmAdopt.undo?.({ ...args, clearAutostart: true }, ours)).toEqual({ impossible: 'it was ours before' })
+  expect(vmAdopt.undo?.({ ...args, release: true }, ours)).toEqual({
+    action: 'vm.adopt',
+    args: { ...args, release: false }
+  })
 })
