@@ -54,6 +54,25 @@ export async function putBackSnapshots(
   return undefined
 }
 
+/**
+ * After something broke before the VM moved: they are told to the host again that they were taken off, as far as it answers. What it
+ * does not take stays kept. The step at which it broke stays the current one.
+ * @throws HostError `fenced`
+ */
+export async function returnSnapshots(
+  ctx: ActionContext,
+  move: { uuid: string; name: string },
+  host: string
+): Promise<void> {
+  try {
+    const untold = await putBackSnapshots(ctx, move, host, (name) => ctx.log('info', name))
+    if (untold) ctx.log('warn', untold.message, { host })
+  } catch (error) {
+    if (!(error instanceof HostError) || error.code === 'fenced') throw error
+    ctx.log('warn', `the snapshots of ${move.name} stay kept: ${error.message}`, { host, code: error.code })
+  }
+}
+
 function notTold(name: string, host: string, missing: string[], refused: HostError | undefined): TaskError {
   const error = ownError(
     'snapshots_not_told',

@@ -1,9 +1,10 @@
 // Moves the definition of a VM that is off: made at the target, then taken away at the source. libvirt's own way is not used: it
 // succeeds although the target lacks the disks, and leaves host-local firmware variables behind without a word.
+import { HostError } from '../host/error.ts'
 import { isActive } from '../model/vm.ts'
 import { complete, failed, type ActionContext, type Outcome, type Probe } from './action.ts'
 import type { Step } from './attempt.ts'
-import { putBackSnapshots, takeOffSnapshots } from './carried-snapshots.ts'
+import { putBackSnapshots, returnSnapshots, takeOffSnapshots } from './carried-snapshots.ts'
 import { ownError } from './error.ts'
 import { parkIfCordoned } from './host-refusal.ts'
 import { activeSightings, evidenceOf, lookEverywhere, parkForSilent } from './vm-place.ts'
@@ -22,8 +23,16 @@ export async function moveOffline(ctx: ActionContext, uuid: string, target: stri
   const closed = parkIfCordoned(ctx, target)
   if (closed) return closed
   const before = sightings.seen.find(({ host }) => host !== target)
-  if (before) await takeOffSnapshots(ctx, uuid, before.host, step)
-  const refused = await moveHome(ctx, { uuid, home, to: target, discardSaved: false }, sightings, step)
+  let refused: Outcome | undefined
+  try {
+    if (before) await takeOffSnapshots(ctx, uuid, before.host, step)
+    refused = await moveHome(ctx, { uuid, home, to: target, discardSaved: false }, sightings, step)
+  } catch (error) {
+    // Nobody may come back to it for long, or at all.
+    if (before && error instanceof HostError && error.code !== 'fenced')
+      await returnSnapshots(ctx, { uuid, name }, before.host)
+    throw error
+  }
   if (refused) {
     if (before) await putBackSnapshots(ctx, { uuid, name }, before.host, step)
     return refused

@@ -6,7 +6,7 @@ import type { HostFacts } from '../inventory/facts.ts'
 import { memoryText } from '../model/memory-text.ts'
 import { failed, type ActionContext, type Outcome, type Probe } from './action.ts'
 import type { Step } from './attempt.ts'
-import { takeOffSnapshots } from './carried-snapshots.ts'
+import { returnSnapshots, takeOffSnapshots } from './carried-snapshots.ts'
 import { ownError } from './error.ts'
 import { parkIfCordoned } from './host-refusal.ts'
 import { defaultDeadlineSeconds, type VmMigrateArgs } from './vm-migrate-args.ts'
@@ -102,14 +102,20 @@ async function begin(
   const [against, ...more] = await ctx.host(target).whyNotHere(xml)
   if (against !== undefined) return failed(notHere(move, [against, ...more]))
   await ctx.observe.bindWhereabouts(uuid, target)
-  await takeOffSnapshots(ctx, uuid, source, step)
-  step('migrate')
-  const options = optionsOf(args, before, facts)
-  if (managed) watch.phases = { finishSent: false }
-  const call = watch.phases
-    ? carryThrough(ctx, { ...move, source }, options, watch.phases)
-    : ctx.host(source).migrateVm(uuid, options)
-  await watched(ctx, move, call, watch, deadline)
+  try {
+    await takeOffSnapshots(ctx, uuid, source, step)
+    step('migrate')
+    const options = optionsOf(args, before, facts)
+    if (managed) watch.phases = { finishSent: false }
+    const call = watch.phases
+      ? carryThrough(ctx, { ...move, source }, options, watch.phases)
+      : ctx.host(source).migrateVm(uuid, options)
+    await watched(ctx, move, call, watch, deadline)
+  } catch (error) {
+    // Nothing was begun, and nobody may come back to it for long, or at all.
+    if (error instanceof HostError && error.code !== 'fenced') await returnSnapshots(ctx, move, source)
+    throw error
+  }
   return undefined
 }
 

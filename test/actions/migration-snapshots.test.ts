@@ -4,6 +4,8 @@ import { vmCreate } from '../../src/actions/vm-create.ts'
 import { vmMigrate } from '../../src/actions/vm-migrate.ts'
 import { vmSnapshotCreate } from '../../src/actions/vm-snapshot-create.ts'
 import { vmStart } from '../../src/actions/vm-start.ts'
+import { vmStop } from '../../src/actions/vm-stop.ts'
+import { HostError } from '../../src/host/error.ts'
 import { errorIn, textOf, withStage, type Stage } from './stage.ts'
 
 /** A running VM with a root, two children of it, and the second one current. */
@@ -56,6 +58,26 @@ test('a migration that fails leaves them where they were', () =>
     expect(await on(stage, 'h1', uuid)).toEqual(all)
     expect(kept(stage, uuid)).toBe(0)
   }))
+
+test.each([
+  ['live', 'openMigration', { managed: true }],
+  ['offline', 'defineVm', { offline: true }]
+] as const)(
+  'moved %s to a host that goes away at %s they are back where they were while the task waits',
+  (_, at, how) =>
+    withStage({}, async (stage) => {
+      const uuid = await made(stage)
+      if ('offline' in how) await stage.done(vmStop, { vm: uuid, timeoutSeconds: 0, force: true })
+      const task = stage.task(vmMigrate, { vm: uuid, to: 'h2', ...how })
+      const gone = new HostError('unreachable', 'h2', 'h2 is not connected')
+      vi.spyOn(stage.hosts.host('h2'), at).mockRejectedValueOnce(gone)
+      expect((await task.run()).outcome).toMatchObject({ outcome: 'park', key: 'host/h2' })
+      expect(await on(stage, 'h1', uuid)).toEqual(all)
+      expect(kept(stage, uuid)).toBe(0)
+      expect((await task.run()).outcome).toMatchObject({ outcome: 'complete', result: { to: 'h2' } })
+      expect(await on(stage, 'h2', uuid)).toEqual(all)
+    })
+)
 
 test.each(['keep its snapshots', 'take its snapshots off the source', 'migrate', 'tell h2 of its snapshots'])(
   'whoever dies at "%s" loses none: the next attempt brings them along',
