@@ -67,15 +67,18 @@ begin
     update queue.wait w set unmet = w.unmet - d.lowers, doomed_by = coalesce(w.doomed_by, d.doomed_by)
     from unnest(dependants, lowered, doomed) as d(task, lowers, doomed_by)
     where w.task = d.task;
-    made := queue.make_ready(dependants);
   end if;
 
+  -- Families before units: making ready may lock the limits.
   select array_agg(f.parent), array_agg(f.ended) into parents, lowered
   from (
     select parent, count(*) as ended from queue.task where id = any (all_ended) and parent is not null group by parent
   ) f;
   if parents is not null then
     made := made + queue.children_ended(parents, lowered);
+  end if;
+  if dependants is not null then
+    made := made + queue.make_ready(dependants);
   end if;
 
   perform queue.give_back(all_ended);

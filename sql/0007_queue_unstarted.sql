@@ -62,7 +62,8 @@ create function queue.add_edges(p_task bigint[], p_prerequisite bigint[], p_open
   on conflict (task, prerequisite) do nothing
 $$;
 
--- Ends tasks that have not begun; returns those that it ended. What has begun meanwhile is left alone.
+-- Ends tasks that have not begun; returns those that it ended. What has begun meanwhile is left alone, and so is a parent that is
+-- ready again: it has yet to hear what became of its children.
 create function queue.end_unstarted(p_tasks bigint[], p_outcome queue.state, p_errors jsonb[]) returns bigint[]
   language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
@@ -82,8 +83,12 @@ begin
   -- Whoever is in neither has begun. A claim that was just taking it from ready is waited for.
   perform from queue.wait where task = any (p_tasks || dependants) order by task for update;
   perform from queue.ready where task = any (p_tasks) order by task for update;
-  with waiting as (delete from queue.wait where task = any (p_tasks) returning task, attempts, behind),
-    at_hand as (delete from queue.ready where task = any (p_tasks) returning task, attempts),
+  with waiting as (
+      delete from queue.wait w where w.task = any (p_tasks) and not (w.started and exists (select from queue.family f where f.parent = w.task))
+      returning w.task, w.attempts, w.behind),
+    at_hand as (
+      delete from queue.ready r where r.task = any (p_tasks) and not (r.started and exists (select from queue.family f where f.parent = r.task))
+      returning r.task, r.attempts),
     written as (
       update queue.task t set outcome = p_outcome, error = e.error, attempts = g.attempts, ended_at = queue.now()
       from (select task, attempts from waiting union all select task, attempts from at_hand) g
@@ -404,7 +409,7 @@ begin
     select id, attempts, started_at, ended_at, outcome::text, error from queue.task
     where id = any (back) and attempts > 0 and started_at is not null on conflict do nothing;
   insert into queue.wait (task, unmet, attempts, limited, priority)
-    select id, 0, attempts, limits is not null, priority from queue.task where id = any (back);
+    select t.id, 0, t.attempts, exists (select from queue.cost c where c.task = t.id), t.priority from queue.task t where t.id = any (back);
   update queue.task set outcome = null, error = null, result = null, started_at = null, ended_at = null where id = any (back);
   insert into queue.claim (task, resource, exclusive)
     select t.id, r.id, bool_or(c.mode = 'exclusive')

@@ -74,7 +74,7 @@ create function queue.position_of(p_task bigint) returns bigint[]
   select coalesce(t.path, array[p.position]) from queue.task t left join queue.place p on p.task = t.id where t.id = p_task
 $$;
 
--- Rows: `stale`, `lease_lost`, `child` (with its id) or `refused` (ended at once as failed, with its id and the error).
+-- Rows: `stale`, `lease_lost`, `cancelled` (it was asked to stop, and nothing was made), `child` (with its id) or `refused` (ended at once as failed, with its id and the error).
 create function queue.expand(p_dispatcher bigint, p_task bigint, p_attempt integer, p_children jsonb)
   returns table (kind text, child integer, id bigint, error jsonb)
   language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan set jit = off as $$
@@ -149,6 +149,13 @@ begin
   if not found or p_task <> all (still_open) then
     insert into queue.stale_report (at, dispatcher, task, attempt, said) values (t, p_dispatcher, p_task, p_attempt, 'expand');
     kind := 'stale';
+    return next;
+    return;
+  end if;
+  -- Asked to stop before it had any; one that has some goes on, to tidy up.
+  if exists (select from queue.cancel_request c where c.task = p_task)
+    and not exists (select from queue.family f where f.parent = p_task) then
+    kind := 'cancelled';
     return next;
     return;
   end if;

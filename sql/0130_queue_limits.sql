@@ -109,10 +109,10 @@ declare
   has_all boolean;
 begin
   if not exists (
-    select from (select c.key, c.units from queue.cost c where c.task = p_task) had
+    select from (select c.key, c.units, c.granted from queue.cost c where c.task = p_task) had
     full join (select l.key, sum(l.units)::integer as units from jsonb_to_recordset(p_limits) as l(key text, units integer) group by l.key) needs
       on needs.key = had.key and needs.units = had.units
-    where had.key is null or needs.key is null) then
+    where had.key is null or needs.key is null or not had.granted) then
     return true;
   end if;
   perform from queue.limit_lock for update;

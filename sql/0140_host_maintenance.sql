@@ -77,6 +77,8 @@ as $$
 declare
   touched uuid[];
 begin
+  -- Hosts before VMs, as whoever records a list of the host.
+  perform from inventory.host h where h.name = p_host for no key update;
   select coalesce(array_agg(w.vm order by w.vm), '{}') into touched
     from inventory.whereabouts w where w.host = p_host and w.state in ('active', 'unknown');
   perform from inventory.vm v where v.uuid = any (touched) order by v.uuid for no key update;

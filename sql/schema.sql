@@ -295,6 +295,8 @@ CREATE FUNCTION inventory.confirm_off(p_host text, p_reason text, p_by text) RET
 declare
   touched uuid[];
 begin
+  -- Hosts before VMs, as whoever records a list of the host.
+  perform from inventory.host h where h.name = p_host for no key update;
   select coalesce(array_agg(w.vm order by w.vm), '{}') into touched
     from inventory.whereabouts w where w.host = p_host and w.state in ('active', 'unknown');
   perform from inventory.vm v where v.uuid = any (touched) order by v.uuid for no key update;
@@ -880,15 +882,18 @@ begin
     update queue.wait w set unmet = w.unmet - d.lowers, doomed_by = coalesce(w.doomed_by, d.doomed_by)
     from unnest(dependants, lowered, doomed) as d(task, lowers, doomed_by)
     where w.task = d.task;
-    made := queue.make_ready(dependants);
   end if;
 
+  -- Families before units: making ready may lock the limits.
   select array_agg(f.parent), array_agg(f.ended) into parents, lowered
   from (
     select parent, count(*) as ended from queue.task where id = any (all_ended) and parent is not null group by parent
   ) f;
   if parents is not null then
     made := made + queue.children_ended(parents, lowered);
+  end if;
+  if dependants is not null then
+    made := made + queue.make_ready(dependants);
   end if;
 
   perform queue.give_back(all_ended);
@@ -1419,8 +1424,12 @@ begin
   -- Whoever is in neither has begun. A claim that was just taking it from ready is waited for.
   perform from queue.wait where task = any (p_tasks || dependants) order by task for update;
   perform from queue.ready where task = any (p_tasks) order by task for update;
-  with waiting as (delete from queue.wait where task = any (p_tasks) returning task, attempts, behind),
-    at_hand as (delete from queue.ready where task = any (p_tasks) returning task, attempts),
+  with waiting as (
+      delete from queue.wait w where w.task = any (p_tasks) and not (w.started and exists (select from queue.family f where f.parent = w.task))
+      returning w.task, w.attempts, w.behind),
+    at_hand as (
+      delete from queue.ready r where r.task = any (p_tasks) and not (r.started and exists (select from queue.family f where f.parent = r.task))
+      returning r.task, r.attempts),
     written as (
       update queue.task t set outcome = p_outcome, error = e.error, attempts = g.attempts, ended_at = queue.now()
       from (select task, attempts from waiting union all select task, attempts from at_hand) g
@@ -1476,10 +1485,10 @@ declare
   has_all boolean;
 begin
   if not exists (
-    select from (select c.key, c.units from queue.cost c where c.task = p_task) had
+    select from (select c.key, c.units, c.granted from queue.cost c where c.task = p_task) had
     full join (select l.key, sum(l.units)::integer as units from jsonb_to_recordset(p_limits) as l(key text, units integer) group by l.key) needs
       on needs.key = had.key and needs.units = had.units
-    where had.key is null or needs.key is null) then
+    where had.key is null or needs.key is null or not had.granted) then
     return true;
   end if;
   perform from queue.limit_lock for update;
@@ -1587,6 +1596,13 @@ begin
   if not found or p_task <> all (still_open) then
     insert into queue.stale_report (at, dispatcher, task, attempt, said) values (t, p_dispatcher, p_task, p_attempt, 'expand');
     kind := 'stale';
+    return next;
+    return;
+  end if;
+  -- Asked to stop before it had any; one that has some goes on, to tidy up.
+  if exists (select from queue.cancel_request c where c.task = p_task)
+    and not exists (select from queue.family f where f.parent = p_task) then
+    kind := 'cancelled';
     return next;
     return;
   end if;
@@ -2714,7 +2730,7 @@ begin
     select id, attempts, started_at, ended_at, outcome::text, error from queue.task
     where id = any (back) and attempts > 0 and started_at is not null on conflict do nothing;
   insert into queue.wait (task, unmet, attempts, limited, priority)
-    select id, 0, attempts, limits is not null, priority from queue.task where id = any (back);
+    select t.id, 0, t.attempts, exists (select from queue.cost c where c.task = t.id), t.priority from queue.task t where t.id = any (back);
   update queue.task set outcome = null, error = null, result = null, started_at = null, ended_at = null where id = any (back);
   insert into queue.claim (task, resource, exclusive)
     select t.id, r.id, bool_or(c.mode = 'exclusive')

@@ -21,9 +21,11 @@ export const planRun = action({
   // Its parts were asked of predicted state as they were submitted; each is asked of observed state as it starts.
   run: (_, { tasks }) => Promise.resolve(expand(tasks as NewTask[])),
   afterChildren: (ctx, _, children) => afterParts(ctx, children),
-  // Nothing is done by itself: expanding again is refused to a past attempt, and what is left of an undoing is an operator's.
-  probe: () =>
-    Promise.resolve({ happened: 'unknown', evidence: null, why: 'what was not undone waits for an operator' })
+  // Without parts nothing has happened. What is left of an undoing is an operator's.
+  async probe(ctx) {
+    if ((await ctx.clearing.parts()).size === 0) return { happened: 'no', evidence: null }
+    return { happened: 'unknown', evidence: null, why: 'what was not undone waits for an operator' }
+  }
 })
 
 async function afterParts(ctx: ActionContext, children: readonly EndedChild[]): Promise<Outcome> {

@@ -1,5 +1,6 @@
 // The dispatcher: takes runnable tasks as slots are free, runs each, records its end. It is woken by submissions, by ends and by
 // notifications of other processes; the guard poll looks for what all of these missed and says so loudly.
+import { AsyncLocalStorage } from 'node:async_hooks'
 import { performance } from 'node:perf_hooks'
 import type { Logger } from 'pino'
 import type { Action } from '../actions/action.ts'
@@ -19,7 +20,7 @@ import { stopFailing } from '../queue/undo.ts'
 import { cancelRequests } from '../queue/requests.ts'
 import { anyRoom, roomKey } from './choose-host.ts'
 import { createContexts, type ContextParts } from './context.ts'
-import { executeTask, type Execution } from './execute.ts'
+import { executeTask, isPassing, later, type Execution } from './execute.ts'
 import { LookAgain } from './look-again.ts'
 import { wakeParkedInVain, type ParkingParts } from './parking.ts'
 import { faultOf } from './fault.ts'
@@ -81,6 +82,8 @@ class RunningDispatcher implements Dispatcher {
   #lastBeat = 0
   #woken = false
   readonly #lookAgain: LookAgain
+  /** Under which lease what runs was taken: a later lease of ours does not cover it. */
+  readonly #lease = new AsyncLocalStorage<number>()
   /** When the attempts whose ends are to be recorded began. */
   readonly #begun = new WeakMap<End, number>()
   /** Of a part of a complex task, and bad: its plan may have to stop. */
@@ -154,6 +157,9 @@ class RunningDispatcher implements Dispatcher {
   }
 
   whyFenced(): string | undefined {
+    const taken = this.#lease.getStore()
+    if (taken !== undefined && taken !== this.#id)
+      return `dispatcher ${taken}, which had taken the task, has lost its lease`
     if (this.#mayWrite()) return undefined
     return `the lease of dispatcher ${this.#id} was last renewed ${Math.round(performance.now() - this.#lastBeat)} ms ago`
   }
@@ -248,10 +254,12 @@ class RunningDispatcher implements Dispatcher {
   }
 
   async #execute(task: ClaimedTask): Promise<End | null> {
-    if (!this.#execution) throw new Error('not started')
+    const execution = this.#execution
+    if (!execution) throw new Error('not started')
     try {
-      return await executeTask(this.#execution, task)
+      return await this.#lease.run(this.#id, () => executeTask(execution, task))
     } catch (error) {
+      if (isPassing(error)) return { task: task.id, attempt: task.attempt, ...later(error, undefined) }
       this.#options.log.error({ err: error, task: task.id, action: task.action }, 'task ended by a fault')
       return { task: task.id, attempt: task.attempt, outcome: 'failed', error: faultOf(error, undefined) }
     }
@@ -332,6 +340,8 @@ class RunningDispatcher implements Dispatcher {
     await this.#pumping
     for (const timer of this.#timers) clearInterval(timer)
     if (this.#slots.size > 0) log.warn({ tasks: [...this.#slots.keys()] }, 'left running work to whoever takes over')
+    // Others take over at once: what is left here writes nothing more.
+    this.#lastBeat = Number.NEGATIVE_INFINITY
     await unregisterDispatcher(database, this.#id)
     log.info({ dispatcher: this.#id }, 'dispatcher stopped')
   }

@@ -1,8 +1,10 @@
 // One claimed task from claim to end: facts, host, final claims, check, run, and what became of it.
 // Returns the end to record, or null when there is nothing to record (it went back to waiting, or is no longer ours).
 import { complete, uncertain, type Action, type ActionContext, type Outcome, type Probe } from '../actions/action.ts'
+import { DatabaseError } from '../db/error.ts'
 import { HostError } from '../host/error.ts'
 import type { ClaimedTask, End, EndedChild } from '../queue/dispatch.ts'
+import { QueueError } from '../queue/error.ts'
 import { expand } from '../queue/expand.ts'
 import type { TaskError } from '../queue/task.ts'
 import type { ContextFor } from './context.ts'
@@ -39,8 +41,15 @@ export async function executeTask(execution: Execution, task: ClaimedTask): Prom
     task: task.id,
     attempt: task.attempt,
     children: outcome.children
+  }).catch((error: unknown) => {
+    if (error instanceof QueueError && error.code === 'asked_to_stop') return 'asked to stop' as const
+    throw error
   })
   if (expanded === 'stale') return null
+  if (expanded === 'asked to stop') {
+    const message = 'cancelled before it had any parts'
+    return ended(task, { outcome: 'cancelled', error: { code: 'cancelled', message } })
+  }
   for (const refused of expanded.refused) context.log('error', `child ${refused.index} was refused: ${refused.message}`)
   return null
 }
@@ -64,15 +73,36 @@ async function runOrProbe(
 ): Promise<Outcome> {
   try {
     const before = task.takenOver ? fromProbe(await action.probe(context, task.args)) : undefined
-    return before ?? (await action.run(context, task.args))
+    if (before) return before
+    // Whoever had it may have died before it was bound again: the next attempt gets its room, its units and its checks anew.
+    if (task.takenOver && action.bindTo) return againAtOnce(step())
+    return await action.run(context, task.args)
   } catch (error) {
-    if (error instanceof HostError && error.code === 'fenced')
-      return { outcome: 'retry', afterMs: 1000, error: faultOf(error, step()) }
+    if (error instanceof HostError && error.code === 'fenced') return later(error, step())
+    // What was sent before the database went away may have happened.
+    if (error instanceof DatabaseError) return uncertain(faultOf(error, step()), null)
     if (task.takenOver && error instanceof HostError) return uncertain(faultOf(error, 'probe'), null)
     context.log('error', `a fault: ${error instanceof Error ? error.message : String(error)}`)
     return failedBy(faultOf(error, step()))
   }
 }
+
+/** Nothing is wrong with the task: our lease was too old, or the database was away. */
+export const isPassing = (error: unknown): boolean =>
+  error instanceof DatabaseError || (error instanceof HostError && error.code === 'fenced')
+
+export const later = (error: unknown, step: string | undefined) =>
+  ({ outcome: 'retry', afterMs: 1000, error: faultOf(error, step) }) as const
+
+const againAtOnce = (step: string | undefined): Outcome => ({
+  outcome: 'retry',
+  afterMs: 0,
+  error: {
+    code: 'taken_over',
+    message: 'the dispatcher that had it is gone, and it had not happened',
+    ...(step === undefined ? {} : { step })
+  }
+})
 
 /** Undefined when it did not happen and so may run. */
 function fromProbe(probe: Probe): Outcome | undefined {
@@ -100,6 +130,7 @@ async function afterChildren(
   try {
     return await action.afterChildren(context, task.args, children)
   } catch (error) {
+    if (isPassing(error)) return later(error, step())
     context.log('error', `a fault: ${error instanceof Error ? error.message : String(error)}`)
     return failedBy(faultOf(error, step()))
   }

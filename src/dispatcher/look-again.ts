@@ -3,7 +3,9 @@
 import type { Logger } from 'pino'
 import type { Action } from '../actions/action.ts'
 import { hostOffError } from '../actions/host-refusal.ts'
+import { internalActions } from '../actions/internal.ts'
 import type { Database } from '../db/open.ts'
+import { HostError } from '../host/error.ts'
 import { resource } from '../model/resource.ts'
 import type { ClaimedTask, End } from '../queue/dispatch.ts'
 import { boundClaims, uncertainTasks } from '../queue/uncertain.ts'
@@ -36,8 +38,13 @@ async function probeTask(looking: Looking, task: ClaimedTask): Promise<End | nul
  */
 async function settleOff(looking: Looking, task: ClaimedTask, host: string): Promise<End | null> {
   const claims = await boundClaims(looking.database, task.id)
+  // A plan is no task of the host: what it could not undo waits for a verdict.
+  if (internalActions.has(task.action)) return null
   if (boundPlace(task).host !== host && !claims.includes(resource.host(host))) return null
-  const end = await probeTask(looking, task).catch(() => null)
+  const end = await probeTask(looking, task).catch((error: unknown) => {
+    if (error instanceof HostError && error.host === host) return null
+    throw error
+  })
   return end ?? ended(task, { outcome: 'failed', error: hostOffError(host, 'probe') })
 }
 
@@ -62,7 +69,7 @@ export class LookAgain {
     if (this.#busy || !looking) return
     this.#busy = true
     try {
-      for (const task of await uncertainTasks(looking.database)) {
+      for (const task of await uncertainTasks(looking.database, mostUncertain)) {
         const end = await probeTask(looking, task).catch((error: unknown) => {
           this.#log.info({ err: error, task: task.id }, 'it still cannot be told whether it happened')
           return null
@@ -78,7 +85,13 @@ export class LookAgain {
     const looking = this.#looking()
     if (!looking) return
     for (const task of await uncertainTasks(looking.database, mostUncertain)) {
-      const end = await settleOff(looking, task, host)
+      const end = await settleOff(looking, task, host).catch((error: unknown) => {
+        this.#log.warn(
+          { err: error, task: task.id, host },
+          'what was bound to a host that is off could not be settled yet'
+        )
+        return null
+      })
       if (end) this.#onEnd(end)
     }
   }

@@ -30,10 +30,16 @@ export async function wakeParkedInVain(
 
 async function isThere(parts: ParkingParts, key: string, begunAt: number): Promise<boolean> {
   const [kind, host = ''] = key.split('/')
-  if (kind === 'host') return parts.isHostUp(host)
+  if (kind === 'host') return parts.isHostUp(host) || (await isConfirmedOff(parts.database, host))
   if (kind === 'host-gate') return isOpen(parts.database, host)
   if (kind === 'room' || key === anyRoom) return parts.isRoomFreedSince?.(begunAt) ?? false
   return false
+}
+
+/** Nothing will be heard of it: the task says what that means. */
+async function isConfirmedOff(database: Database, host: string): Promise<boolean> {
+  const facts = await loadFacts(database, [resource.host(host)])
+  return (facts.get(resource.host(host))?.['confirmedOff'] ?? null) !== null
 }
 
 /** A host that is gone keeps nobody waiting: the task says what is wrong. */

@@ -36,7 +36,7 @@ export async function startRoomKeeper({
   let stopped = false
   let gathering: NodeJS.Timeout | undefined
   let working: Promise<unknown> = Promise.resolve()
-  let lastWoken = performance.now()
+  let lastAll = performance.now()
   let lastFreed = 0
 
   const work = (act: () => Promise<unknown>) => {
@@ -45,7 +45,6 @@ export async function startRoomKeeper({
   }
   const freedOn = new Set<string>()
   const wakeParked = async () => {
-    lastWoken = performance.now()
     const hosts = [...freedOn]
     freedOn.clear()
     for (const host of hosts) await unpark(database, roomKey(host))
@@ -66,8 +65,11 @@ export async function startRoomKeeper({
   const look = async () => {
     for (const host of await endPromises(database)) freedOn.add(host)
     if (freedOn.size > 0) lastFreed = performance.now()
-    const isDue = performance.now() - lastWoken > retryMs
-    if (isDue) await everyHost()
+    const isDue = performance.now() - lastAll > retryMs
+    if (isDue) {
+      lastAll = performance.now()
+      await everyHost()
+    }
     if (freedOn.size > 0 || isDue) await wakeParked()
   }
 
@@ -98,6 +100,8 @@ export async function endPromises(database: Database): Promise<string[]> {
      where not exists (select from queue.run q where q.task = r.task)
        and not exists (select from queue.ready q where q.task = r.task)
        and not exists (select from queue.parked q where q.task = r.task and q.key = 'limit')
+       -- One that is renewed while this waits for its row is another promise.
+       and r.made_at < now()
      returning r.host, exists (
        select from inventory.whereabouts w where w.vm = r.vm and w.host = r.host and w.state = 'active') as used`
   )

@@ -195,7 +195,8 @@ const queueStatus: Partial<Record<string, number>> = {
   not_held: 409,
   not_uncertain: 409,
   parent_ended: 409,
-  parent_decides: 409
+  parent_decides: 409,
+  asked_to_stop: 409
 }
 const queueNext: Partial<Record<string, string>> = {
   task_not_found: 'see `taskomatic task list`',

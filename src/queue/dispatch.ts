@@ -1,6 +1,7 @@
 // A dispatcher's side of the queue: its lease, and the one round trip in which it reports ends and takes what is ready. What to do
 // with a task, and when to call, is the dispatcher's business.
 
+import { DatabaseError } from '../db/error.ts'
 import type { Json, JsonObject } from '../db/json.ts'
 import type { Database, Sql } from '../db/open.ts'
 import { doChores } from './chores.ts'
@@ -108,14 +109,20 @@ export async function settle(
 ): Promise<Settled> {
   const { answer, chores } = await settleOnce(db, request)
   if (!chores || !('transaction' in db)) return answer
-  await doChores(db)
-  // What they made ready is taken at once, as if they had been part of this call.
-  const wanted = request.take - answer.claimed.length
-  if (wanted <= 0) return answer
-  const more = await settleOnce(db, { dispatcher: request.dispatcher, ends: [], take: wanted })
-  // What became due only now wants its place: the next call is worth making at once.
-  const nextDueMs = more.chores ? 0 : more.answer.nextDueMs
-  return { ...answer, claimed: [...answer.claimed, ...more.answer.claimed], nextDueMs }
+  try {
+    await doChores(db)
+    // What they made ready is taken at once, as if they had been part of this call.
+    const wanted = request.take - answer.claimed.length
+    if (wanted <= 0) return answer
+    const more = await settleOnce(db, { dispatcher: request.dispatcher, ends: [], take: wanted })
+    // What became due only now wants its place: the next call is worth making at once.
+    const nextDueMs = more.chores ? 0 : more.answer.nextDueMs
+    return { ...answer, claimed: [...answer.claimed, ...more.answer.claimed], nextDueMs }
+  } catch (error) {
+    // What was recorded and taken before is; what is left is left to the next call, which is worth making at once.
+    if (!(error instanceof DatabaseError)) throw error
+    return { ...answer, nextDueMs: 0 }
+  }
 }
 
 async function settleOnce(

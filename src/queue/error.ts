@@ -19,6 +19,7 @@ export const QUEUE_ERROR_CODES = [
   'not_uncertain', // a verdict on a task whose outcome is known, or still to come
   'parent_decides', // a part of a complex task is retried by retrying that
   'stale_attempt',
+  'asked_to_stop', // a task that wants to expand was cancelled before it had children
   'lease_lost',
   'dispatcher_not_found',
   'not_binding' // bind() of a task that was submitted without `binds`

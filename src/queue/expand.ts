@@ -13,7 +13,7 @@ export type Expanded = {
 }
 
 type ExpandRow = {
-  kind: 'child' | 'refused' | 'stale' | 'lease_lost'
+  kind: 'child' | 'refused' | 'stale' | 'cancelled' | 'lease_lost'
   child: number
   id: number
   error: { code: string; message: string } | null
@@ -22,7 +22,7 @@ type ExpandRow = {
 /**
  * The task awaits its children, holds no slot, and is ready again when all of them have ended: whoever claims it then hears what
  * became of them. It keeps its claims; its children may claim what it holds.
- * @throws QueueError lease_lost, too_many_tasks
+ * @throws QueueError lease_lost, too_many_tasks; asked_to_stop: it has no children, and is to be ended as cancelled
  */
 export async function expand(
   db: Sql,
@@ -40,6 +40,9 @@ export async function expand(
   )
   const [first] = rows
   if (first?.kind === 'stale') return 'stale'
+  if (first?.kind === 'cancelled') {
+    throw new QueueError('asked_to_stop', `task ${task} was asked to stop before it had any children`, { tasks: [task] })
+  }
   if (first?.kind === 'lease_lost') {
     throw new QueueError('lease_lost', `the lease of dispatcher ${dispatcher} has run out`)
   }

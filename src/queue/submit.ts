@@ -81,7 +81,7 @@ export function taskRow(task: NewTask): object {
             typeof ref === 'number' ? { task: ref, needs } : { element: ref.index, needs }
           )
         }),
-    ...(notBefore === undefined ? {} : { notBefore: notBefore.toISOString() }),
+    ...(notBefore === undefined ? {} : { notBefore: new Date(notBefore).toISOString() }),
     ...(hold === undefined ? {} : { hold: { reason: hold.reason } }),
     ...(limits === undefined || limits.length === 0 ? {} : { limits }),
     ...(undo === undefined ? {} : { undo })

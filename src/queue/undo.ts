@@ -1,5 +1,5 @@
 // How what a task does would be undone, written before it is done, and what became of it. What a step means is the submitting layer's.
-import type { JsonObject } from '../db/json.ts'
+import type { Json, JsonObject } from '../db/json.ts'
 import type { Database, Sql } from '../db/open.ts'
 import { doChores } from './chores.ts'
 import { QueueError } from './error.ts'
@@ -44,6 +44,7 @@ export type PlanPart = {
   state: EndState | 'open'
   undoState: UndoState
   step: JsonObject | null
+  result: Json
 }
 
 /** The tasks that a plan was asked for, oldest first: without what they expanded into, and what undid them. */
@@ -51,7 +52,7 @@ export async function partsOfPlan(db: Sql, plan: number): Promise<PlanPart[]> {
   const [known] = await db.query('select from queue.plan where id = $1', [plan])
   if (!known) throw new QueueError('plan_not_found', `there is no plan ${plan}`)
   return db.query<PlanPart>(
-    `select t.id, t.title, coalesce(t.outcome::text, 'open') as state, t.undo_state as "undoState", u.step
+    `select t.id, t.title, coalesce(t.outcome::text, 'open') as state, t.undo_state as "undoState", u.step, t.result
      from queue.task t join queue.plan p on p.id = t.plan left join queue.undo_step u on u.task = t.id
      left join queue.task holder on holder.id = t.parent and p.on_failure = 'rollback' and holder.parent is null
      where t.plan = $1 and t.undo is null

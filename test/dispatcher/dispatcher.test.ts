@@ -2,6 +2,7 @@
 import { Type } from 'typebox'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { action, complete, failed, impossible, possible, type Outcome } from '../../src/actions/action.ts'
+import { openDatabase } from '../../src/db/open.ts'
 import { HostError } from '../../src/host/error.ts'
 import { unpark } from '../../src/queue/dispatch.ts'
 import { cancel } from '../../src/queue/requests.ts'
@@ -161,6 +162,33 @@ test('draining lets running work end and takes nothing new', async () => {
     expect((await engine.until(id, () => true)).state).toBe('complete')
     expect((await engine.until(late, () => true)).state).toBe('ready')
   } finally {
+    await engine.stop()
+  }
+})
+
+test('what was taken under a lease that is lost writes nothing, although the process has a new one', async () => {
+  const engine = await startTestEngine({ actions: [work], engine: { leaseMs: 900 } })
+  const owner = openDatabase({ url: engine.ownerUrl, poolSize: 1 })
+  try {
+    const held = gate()
+    gates.set('held', held)
+    const fences: (string | undefined)[] = []
+    behave = (name) => {
+      if (name === 'held') fences.push(engine.engine.dispatcher.whyFenced())
+      return Promise.resolve(complete())
+    }
+    const id = await engine.submit('test.work', { name: 'held', on: 'z' })
+    await held.started
+    gates.delete('held')
+    await owner.query(`update queue.dispatcher set expires_at = now() - interval '1 s'`)
+    // It registers anew, takes the task over, finds that it did not happen, and runs it.
+    expect(await engine.until(id)).toMatchObject({ state: 'complete', attempts: 2 })
+    expect(engine.engine.dispatcher.whyFenced()).toBeUndefined()
+    held.open()
+    await expect.poll(() => fences).toEqual([undefined, expect.stringMatching(/had taken the task/)])
+  } finally {
+    behave = () => Promise.resolve(complete())
+    await owner.stop()
     await engine.stop()
   }
 })

@@ -275,3 +275,22 @@ describe('explicit edges of children', () => {
     ])
   })
 })
+
+test('a parent that is ready again is not ended as if it had not begun: it hears of its children, and that it is to stop', async () => {
+  const parent = await submitOne(fresh.database)
+  await worker.take()
+  await expand(fresh.database, { dispatcher: worker.id, task: parent, attempt: 1, children: [task()] })
+  const [child] = await worker.take()
+  await worker.complete(child!)
+  expect(await statesOf(fresh.database, [parent])).toEqual(['ready'])
+  expect(await cancel(fresh.database, { task: parent, by: 'me' })).toBe('cancelling')
+  expect(await worker.take()).toMatchObject([{ id: parent, children: [{ id: child!.id }] }])
+})
+
+test('asked to stop before it has children, it gets none', async () => {
+  const parent = await submitOne(fresh.database)
+  await worker.take()
+  await cancel(fresh.database, { task: parent, by: 'me' })
+  const expanding = expand(fresh.database, { dispatcher: worker.id, task: parent, attempt: 1, children: [task()] })
+  await expect(expanding).rejects.toMatchObject({ code: 'asked_to_stop' })
+})

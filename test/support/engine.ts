@@ -18,6 +18,8 @@ import { freshDatabase } from './postgres.ts'
 
 export type TestEngine = {
   database: Database
+  /** Logs in as one who may write the queue's tables. */
+  ownerUrl: string
   engine: Engine
   fleet: SimFleet
   submitter: Submitter
@@ -96,6 +98,7 @@ export async function startTestEngine(options: TestEngineOptions = {}): Promise<
 
   return {
     database,
+    ownerUrl: fresh.ownerUrl,
     engine,
     fleet,
     submitter,
