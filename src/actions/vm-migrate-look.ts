@@ -2,7 +2,6 @@
 import { HostError } from '../host/error.ts'
 import type { ObservedVm } from '../model/vm.ts'
 import type { JsonObject } from '../db/json.ts'
-import { isActive } from '../model/vm.ts'
 import type { ActionContext } from './action.ts'
 import { outcomeOfMigration, type Row, type Side } from './migration-outcome.ts'
 import { lookEverywhere } from './vm-place.ts'
@@ -10,18 +9,18 @@ import { lookEverywhere } from './vm-place.ts'
 export type Move = { uuid: string; name: string; source: string | null; target: string }
 
 /**
- * Where it moves from: where it is active, unless that is the target already; then where else it is left.
- * A silent host that may have it counts as the source: until it speaks nothing is known.
+ * It moves from where the task is bound, since its first attempt, and from nowhere else: another host may keep a definition of it
+ * on purpose. Null once nothing of it is left there. A silent host counts while it may have it: until it speaks nothing is known.
  */
 export async function findMove(ctx: ActionContext, uuid: string, target: string): Promise<Move> {
   const facts = ctx.state.vm(uuid)
   const name = facts?.name ?? uuid
-  if (facts?.activeOn && facts.activeOn !== target) return { uuid, name, source: facts.activeOn, target }
-  const { seen, unknown } = await lookEverywhere(ctx, uuid, facts?.home ? [facts.home, target] : [target])
-  const others = seen.filter(({ host }) => host !== target)
-  const active = others.find(({ vm }) => isActive(vm.power)) ?? others[0]
-  const silent = unknown.find(({ host }) => host !== target)
-  return { uuid, name, source: active?.host ?? silent?.host ?? null, target }
+  const from = ctx.boundHost
+  if (from === null || from === target) return { uuid, name, source: null, target }
+  if (facts?.activeOn === from) return { uuid, name, source: from, target }
+  const { seen, unknown } = await lookEverywhere(ctx, uuid, [from, target])
+  const isLeft = [...seen, ...unknown].some(({ host }) => host === from)
+  return { uuid, name, source: isLeft ? from : null, target }
 }
 
 export type Sight = {

@@ -22,7 +22,8 @@ export async function moveOffline(ctx: ActionContext, uuid: string, target: stri
   if (silent) return silent
   const closed = parkIfCordoned(ctx, target)
   if (closed) return closed
-  const before = sightings.seen.find(({ host }) => host !== target)
+  // A definition on a third host is nobody's to touch, nor are its snapshots.
+  const before = home === target ? undefined : sightings.seen.find(({ host }) => host === home)
   let refused: Outcome | undefined
   try {
     if (before) await takeOffSnapshots(ctx, uuid, before.host, step)

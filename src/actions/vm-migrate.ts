@@ -1,5 +1,6 @@
 // Moves a VM to another host: a running one live, peer-to-peer or carried through from here; of one that is off its definition.
 // Whether it happened is read off both hosts afterwards (migration-outcome.ts), never off a reply.
+import type { VmFacts } from '../inventory/facts.ts'
 import type { FleetState } from '../inventory/fleet-state.ts'
 import { resource } from '../model/resource.ts'
 import { action, type Binding } from './action.ts'
@@ -56,10 +57,16 @@ export const vmMigrate = action({
   }
 })
 
+const isSeenOn = (vm: VmFacts, host: string | null): boolean =>
+  host !== null && (vm.home === host || vm.activeOn === host || vm.elsewhere[host] !== undefined)
+
 function bindingOf(args: VmMigrateArgs, state: FleetState): Binding | null {
   const vm = state.vm(args.vm)
-  const from = bindToVm(args.vm, state)
-  if (!from || !vm) return from
+  const found = bindToVm(args.vm, state)
+  if (!found || !vm) return found
+  // What an earlier attempt may have brought to the target in part still comes from where that one took it.
+  const before = state.boundHost !== null && isSeenOn(vm, targetOf(args, state)) ? state.boundHost : null
+  const from = before !== null && state.host(before) ? { host: before } : found
   const room = { vm: vm.uuid, memoryMiB: vm.maxMemoryMiB }
   // A definition takes no memory until it is started.
   if (args.to !== undefined) return { ...from, target: args.to, ...(args.offline ? {} : { room }) }

@@ -35,6 +35,8 @@ export async function moveHome(
     const refused = await define(ctx, to, uuid, kept.xml, old?.mark ?? null, step)
     if (refused) return refused
   }
+  // Seen first: else a third host that has a definition would be taken for its home once the old one is gone.
+  await ctx.observe.vm(to.name, uuid)
   // What earlier attempts left elsewhere goes as well.
   for (const { host, vm } of sightings.seen) {
     if (host === to.name || (host !== home && !isOurs(vm))) continue

@@ -1,11 +1,14 @@
 // Migrations between simulated hosts: what both hosts say decides, whatever the calls answered.
+import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import { vmCreate } from '../../src/actions/vm-create.ts'
 import { vmMigrate } from '../../src/actions/vm-migrate.ts'
 import { vmPause } from '../../src/actions/vm-pause.ts'
 import { vmResume } from '../../src/actions/vm-resume.ts'
+import { vmSnapshotCreate } from '../../src/actions/vm-snapshot-create.ts'
 import { vmStart } from '../../src/actions/vm-start.ts'
+import { vmStop } from '../../src/actions/vm-stop.ts'
 import { errorIn, textOf, withStage, type Stage } from './stage.ts'
 
 async function running(stage: Stage, name = 'web1'): Promise<string> {
@@ -255,3 +258,31 @@ test('two running copies: the one at the source is paused at once, and nobody cl
     expect(await seen(stage, 'h1', uuid)).toBe('paused (user)')
     expect(await seen(stage, 'h2', uuid)).toMatch(/^running/)
   }))
+
+test.each([
+  ['live', {}, 'look at the target'],
+  ['offline', { offline: true }, 'tell h2 of its snapshots']
+])('moved %s, a definition that somebody keeps on a third host is no source: it stays as it is', (_, how, diesAt) =>
+  withStage({ hosts: 3 }, async (stage) => {
+    const uuid = await running(stage)
+    await stage.done(vmSnapshotCreate, { vm: uuid, name: 'ours' })
+    if ('offline' in how) await stage.done(vmStop, { vm: uuid, timeoutSeconds: 0, force: true })
+    const third = stage.hosts.host('h3')
+    await third.defineVm(await stage.hosts.host('h1').vmXml(uuid, { inactive: true, secure: true }))
+    const mark = { instance: randomUUID(), task: 1, generation: 1 }
+    await third.createSnapshot(uuid, { name: 'theirs', description: null, mark })
+    await stage.relist()
+    const move = stage.task(vmMigrate, { vm: uuid, to: 'h2', ...how })
+    // The move itself is over, and nobody has said so yet.
+    const onStep = (step: string) => {
+      if (step === diesAt) throw new Error('died')
+    }
+    await expect(move.run({ onStep })).rejects.toThrow('died')
+    await stage.relist()
+    expect(await seen(stage, 'h1', uuid)).toBe('absent')
+    expect((await move.run()).outcome).toMatchObject({ outcome: 'complete', result: { to: 'h2' } })
+    expect(await seen(stage, 'h3', uuid)).toMatch(/^off/)
+    const names = async (host: string) => (await stage.hosts.host(host).snapshots(uuid)).map(({ name }) => name)
+    expect([await names('h2'), await names('h3')]).toEqual([['ours'], ['theirs']])
+  })
+)

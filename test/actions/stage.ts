@@ -218,6 +218,7 @@ export class Task {
   readonly #action: Action
   readonly #abort = new AbortController()
   #attempt = 0
+  #bound: { host: string | null; target: string | null } = { host: null, target: null }
 
   constructor(stage: AnyStage, of: Action, args: object, id: number) {
     this.#stage = stage
@@ -251,11 +252,13 @@ export class Task {
 
   #prepare(ran: Ran, onStep?: (step: string) => void): { ctx: ActionContext; verdict: Verdict } {
     const args = this.args as never
-    const unbound = this.#stage.observed(null)
+    // As the dispatcher: an earlier attempt's binding is known to the next one.
+    const unbound = this.#stage.observed(this.#bound.host, undefined, this.#bound.target)
     const to = this.#action.bindTo?.(args, unbound) ?? null
     const host = to === null ? null : 'host' in to ? to.host : placed(unbound, this.#stage, to.place.stores)
     const wanted = to === null || 'place' in to ? undefined : to.target
     const target = typeof wanted === 'object' ? placed(unbound, this.#stage, wanted.stores, host) : (wanted ?? null)
+    this.#bound = { host, target }
     const state = this.#stage.observed(host, undefined, target)
     this.#action.claims(args, state)
     const verdict = this.#action.check(args, state)
