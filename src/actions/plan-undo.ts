@@ -11,7 +11,7 @@ import { action, complete, expand, failed, possible, type Action, type ActionCon
 import { planChildren } from './children.ts'
 import { mergeClaims } from './evaluate.ts'
 import { RequestError } from './request-error.ts'
-import { undoTasks, undoSteps, type DonePart, type UndoStep } from './rollback.ts'
+import { undoOf, undoTasks, undoSteps, type DonePart } from './rollback.ts'
 
 const args = Type.Object({ plan: Type.Integer(), tasks: Type.Array(Type.Unknown()) }, { additionalProperties: false })
 
@@ -63,7 +63,7 @@ export async function undoPlan(
   }
   const done: DonePart[] = parts
     .filter(({ state, undoState }) => state === 'complete' && undoState !== 'undone')
-    .map(({ id, title, step }) => ({ id, title, undo: step as UndoStep | null }))
+    .map(({ id, title, step, result }) => ({ id, title, undo: undoOf(step, result) }))
   const steps = undoSteps(done)
   const { children, refused } = await planChildren(
     database,

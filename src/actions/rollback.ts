@@ -18,7 +18,16 @@ type Undone = { task: number; title: string; state: UndoState; why: string | nul
 export const partsDone = (children: readonly EndedChild[]): DonePart[] =>
   children
     .filter(({ state, undoes }) => state === 'complete' && undoes === null)
-    .map(({ id, title, undo }) => ({ id, title, undo: undo as UndoStep | null }))
+    .map(({ id, title, undo, result }) => ({ id, title, undo: undoOf(undo, result) }))
+
+/** What was written before it ran, unless it found that what was asked for was so already: then there is nothing to take back. */
+export function undoOf(written: JsonObject | null, result: Json): UndoStep | null {
+  const found = result !== null && typeof result === 'object' && !Array.isArray(result) ? result : {}
+  if (typeof found['nothingToDo'] === 'string') return { nothing: found['nothingToDo'] }
+  if (found['alreadyRunning'] === true) return { nothing: 'it ran already' }
+  if (found['already'] === true) return { nothing: 'it was so already' }
+  return written as UndoStep | null
+}
 
 export type Inverse = { part: DonePart; step: { action: string; args: JsonObject } }
 

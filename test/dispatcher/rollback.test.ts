@@ -1,7 +1,10 @@
 // Plans that are undone when a part fails: by tasks of their own, the last first, while the plan keeps what it holds.
+import { Type } from 'typebox'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
+import { action, complete, possible } from '../../src/actions/action.ts'
 import { undoPlan } from '../../src/actions/plan-undo.ts'
 import { registry } from '../../src/actions/registry.ts'
+import { undoOf } from '../../src/actions/rollback.ts'
 import type { RequestedTask } from '../../src/actions/submit.ts'
 import type { ProcedureName } from '../../src/libvirt/wire.gen.ts'
 import { getTask, listTasks } from '../../src/queue/read.ts'
@@ -9,9 +12,23 @@ import { cancel } from '../../src/queue/requests.ts'
 import { giveVerdict } from '../../src/queue/verdict.ts'
 import { startTestEngine, type TestEngine } from '../support/engine.ts'
 
+/** As vm.start where somebody started the VM between the look at the inventory and the run. */
+const found = action({
+  name: 'test.found',
+  summary: 'Find it running',
+  args: Type.Object({ vm: Type.String() }),
+  title: () => 'Find it running',
+  claims: ({ vm }) => [{ resource: `vm/${vm}`, mode: 'exclusive' }],
+  check: () => possible,
+  effect: () => [],
+  run: () => Promise.resolve(complete({ alreadyRunning: true })),
+  probe: () => Promise.resolve({ happened: 'no', evidence: null }),
+  undo: ({ vm }) => ({ action: 'vm.stop', args: { vm, force: true, timeoutSeconds: 0 } })
+})
+
 let engine: TestEngine
 beforeAll(async () => {
-  engine = await startTestEngine({ hosts: 1 })
+  engine = await startTestEngine({ hosts: 1, actions: [found] })
   await engine.run('pool.create', { host: 'h1', pool: 'data', target: '/srv/data' })
 })
 afterAll(() => engine.stop())
@@ -149,4 +166,39 @@ test('a plan that has ended well is undone on request, and again there is nothin
   expect(await engine.until(task)).toMatchObject({ state: 'complete', result: { undone: 4 } })
   expect(left('asked')).toEqual({ vms: [], pools: [] })
   await expect(undo()).rejects.toMatchObject({ code: 'nothing_to_undo' })
+})
+
+test('a part that found everything so already is not undone, whatever was written before it ran', async () => {
+  const disks = [{ store: 'h1/data', sizeMiB: 8 }]
+  const { args } = await engine.run('vm.create', { name: 'vm-on', memoryMiB: 64, host: 'h1', disks })
+  await engine.run('vm.start', { vm: 'vm-on' })
+  const tasks: RequestedTask[] = [
+    { key: 'pool', action: 'pool.create', args: { host: 'h1', pool: 'p-on', target: '/srv/on' } },
+    { key: 'found', action: 'test.found', args: { vm: args['uuid']! }, after: ['pool'] }
+  ]
+  const isOn = async () => (await engine.engine.hosts.host('h1').vmByName('vm-on'))?.power === 'running'
+  const asked = await engine.submitter.submit({ tasks, plan: { onFailure: 'stop' }, by: 'test' })
+  engine.engine.dispatcher.wake()
+  for (const { id } of asked.tasks) expect(await engine.until(id)).toMatchObject({ state: 'complete' })
+  const { task } = await undoPlan(engine.database, registry, { plan: asked.plan!, by: 'anna' })
+  engine.engine.dispatcher.wake()
+  expect(await engine.until(task)).toMatchObject({ state: 'complete', result: { undone: 1 } })
+  expect(left('on').pools).toEqual([])
+  expect(await isOn()).toBe(true)
+  refuses('DOMAIN_SUSPEND')
+  const { root, plan } = await submit([...tasks, { action: 'vm.pause', args: { vm: 'vm-on' }, after: ['found'] }])
+  expect(await engine.until(root)).toMatchObject({ state: 'failed' })
+  expect(await partsOf(plan)).toContain('Find it running: complete, none')
+  expect(left('on').pools).toEqual([])
+  expect(await isOn()).toBe(true)
+})
+
+test.each([
+  [{ already: true }, { nothing: 'it was so already' }],
+  [{ alreadyRunning: true }, { nothing: 'it ran already' }],
+  [{ nothingToDo: 'it is on' }, { nothing: 'it is on' }],
+  [{ already: false, alreadyRunning: false }, { impossible: 'as written' }],
+  [null, { impossible: 'as written' }]
+])('of a part that ended with %o the undoing is %o', (result, undo) => {
+  expect(undoOf({ impossible: 'as written' }, result)).toEqual(undo)
 })
