@@ -1,6 +1,6 @@
 // One try at a task: follows its steps, and turns what hosts did to it into an outcome.
 // A refusal fails, or is tried again when libvirt's code says that it passes; what was not sent waits for the host;
-// what was sent and never answered is looked for. Faults of our own are thrown on.
+// what was sent and never answered is looked for, and so is what was cancelled. Faults of our own are thrown on.
 import { setTimeout as delay } from 'node:timers/promises'
 import { HostError } from '../host/error.ts'
 import type { TaskError } from '../queue/task.ts'
@@ -34,6 +34,8 @@ export type Settle = {
   next?: string
   /** How long a host that is silent may take to answer the probe before the task is uncertain; default 15,000. */
   patienceMs?: number
+  /** The probe can never tell: what was cancelled is said to be so, and no more. */
+  isBlind?: boolean
 }
 
 /**
@@ -46,16 +48,32 @@ export async function attempt(
   settle: Settle
 ): Promise<Outcome> {
   let current = 'begin'
+  let hasActed = false
   const step: Step = (name) => {
     current = name
+    hasActed ||= !/^(?:look|read) /.test(name)
     ctx.step(name)
   }
   try {
     return await body(step)
   } catch (error) {
     if (!(error instanceof HostError)) throw error
+    if (error.code === 'aborted') return cancelledOr(ctx, error, { step: current, hasActed }, settle)
     return outcomeOf(ctx, error, current, settle)
   }
+}
+
+/** Cancelled, unless it happened all the same: what had been sent before may have. */
+async function cancelledOr(
+  ctx: ActionContext,
+  error: HostError,
+  { step, hasActed }: { step: string; hasActed: boolean },
+  settle: Settle
+): Promise<Outcome> {
+  const told = cancelledAt(step, errorOf(error, step, settle.next))
+  if (!hasActed || settle.isBlind) return { outcome: 'cancelled', error: told }
+  const probe = await probePatiently(ctx, error, settle, { cancelled: true })
+  return probe.happened === 'no' ? { outcome: 'cancelled', error: told } : settled(ctx, told, probe)
 }
 
 async function outcomeOf(ctx: ActionContext, error: HostError, step: string, settle: Settle): Promise<Outcome> {
@@ -63,8 +81,6 @@ async function outcomeOf(ctx: ActionContext, error: HostError, step: string, set
   switch (error.code) {
     case 'fenced':
       throw error
-    case 'aborted':
-      return { outcome: 'cancelled', error: cancelledAt(step, told) }
     case 'unreachable':
       if (await ctx.observe.isConfirmedOff(error.host)) return failed(hostOffError(error.host, step))
       return park(error instanceof CannotTell ? error.message : `host ${error.host} is down`, hostKey(error.host))
@@ -103,11 +119,18 @@ const firstLookMs = 100
 const longestLookMs = 2_000
 
 /** Most connections that are lost are back within seconds: only then is it said that nobody knows. */
-async function probePatiently(ctx: ActionContext, sent: HostError, settle: Settle): Promise<Probe> {
+async function probePatiently(
+  ctx: ActionContext,
+  sent: HostError,
+  settle: Settle,
+  { cancelled = false } = {}
+): Promise<Probe> {
   const giveUp = performance.now() + (settle.patienceMs ?? defaultPatienceMs)
   for (let waitMs = firstLookMs; ; waitMs = Math.min(longestLookMs, waitMs * 2)) {
     const probe = await probeSafely(sent, settle.probe)
-    if (probe.happened !== 'unknown' || ctx.signal.aborted || performance.now() + waitMs > giveUp) return probe
+    // Whoever cancels what was sent waits to hear whether it happened.
+    const isOver = (!cancelled && ctx.signal.aborted) || performance.now() + waitMs > giveUp
+    if (probe.happened !== 'unknown' || isOver) return probe
     await delay(waitMs)
   }
 }

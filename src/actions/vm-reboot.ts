@@ -45,7 +45,7 @@ export const vmReboot = action({
   effect: () => [],
   bindTo: ({ vm }, state) => bindToVm(vm, state),
   run: (ctx, given) =>
-    attempt(ctx, (step) => reboot(ctx, given, step), { probe: () => probe(ctx, given), patienceMs: 0 }),
+    attempt(ctx, (step) => reboot(ctx, given, step), { probe: () => probe(ctx, given), patienceMs: 0, isBlind: true }),
   probe,
   undo: () => ({ impossible: 'a reboot cannot be taken back' })
 })

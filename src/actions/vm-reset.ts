@@ -29,7 +29,7 @@ export const vmReset = action({
   effect: () => [],
   bindTo: ({ vm }, state) => bindToVm(vm, state),
   run: (ctx, given) =>
-    attempt(ctx, (step) => reset(ctx, given, step), { probe: () => probe(ctx, given), patienceMs: 0 }),
+    attempt(ctx, (step) => reset(ctx, given, step), { probe: () => probe(ctx, given), patienceMs: 0, isBlind: true }),
   probe,
   undo: () => ({ impossible: 'a reset cannot be taken back' })
 })

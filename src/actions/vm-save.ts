@@ -101,7 +101,12 @@ async function saved(ctx: ActionContext, host: string, { vm }: Args): Promise<Ou
 }
 
 async function probe(ctx: ActionContext, given: Args): Promise<Probe> {
-  const sightings = await lookEverywhere(ctx, given.vm, ctx.boundHost === null ? [] : [ctx.boundHost])
+  const first = await lookEverywhere(ctx, given.vm, ctx.boundHost === null ? [] : [ctx.boundHost])
+  const runs = activeSightings(first).filter(({ vm }) => vm.reason !== 'saving')
+  // What was sent may still stand behind the VM's running job: "did not" is known only after that.
+  for (const { host, vm } of runs) await ctx.host(host).settleVm(given.vm, vm.mark)
+  const sightings =
+    runs.length === 0 ? first : await lookEverywhere(ctx, given.vm, ctx.boundHost === null ? [] : [ctx.boundHost])
   const evidence = evidenceOf(sightings)
   const [silent] = sightings.unknown
   if (silent) return { happened: 'unknown', evidence, why: `${silent.host} cannot be asked: ${silent.reason}` }
