@@ -1,5 +1,5 @@
 // Saved images and starts elsewhere, on simulated hosts: a stale image is never restored, and a VM is never defined nowhere or twice.
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { poolCreate } from '../../src/actions/pool-create.ts'
 import { vmCreate } from '../../src/actions/vm-create.ts'
 import { vmSave } from '../../src/actions/vm-save.ts'
@@ -59,6 +59,29 @@ describe('vm.save', () => {
       await stage.done(vmStart, { vm: uuid })
       stage.fleet.host('h1').faults.add({ on: 'DOMAIN_MANAGED_SAVE', fault: { kind: 'drop_after' }, times: 1 })
       expect((await stage.run(vmSave, { vm: uuid })).outcome.outcome).toBe('complete')
+      expect(await stage.done(vmStart, { vm: uuid })).toMatchObject({ restored: true })
+    }))
+
+  test('that is cancelled when the memory is written already is complete, and so is a start when the VM runs', () =>
+    withStage({}, async (stage) => {
+      const uuid = await made(stage, 'web1')
+      const start = stage.task(vmStart, { vm: uuid })
+      const started = await start.run({ onStep: (step) => step === 'wait until it runs' && start.cancel() })
+      expect(started.outcome).toMatchObject({ outcome: 'complete', result: { power: 'running' } })
+      const save = stage.task(vmSave, { vm: uuid })
+      const { outcome } = await save.run({ onStep: (step) => step === 'wait until it is off' && save.cancel() })
+      expect(outcome).toEqual({ outcome: 'complete', result: { host: 'h1' } })
+      expect(stage.memory.facts(`vm/${uuid}`)).toMatchObject({ power: 'off', restorable: true })
+    }))
+
+  test('that stands behind a job of its VM is waited for before it is said that it did not happen', () =>
+    withStage({}, async (stage) => {
+      const uuid = await made(stage, 'web1')
+      await stage.done(vmStart, { vm: uuid })
+      const host = stage.hosts.host('h1')
+      // What was sent comes to its turn before the next call does.
+      vi.spyOn(host, 'settleVm').mockImplementationOnce((vm) => host.saveVm(vm))
+      expect(await stage.task(vmSave, { vm: uuid }).probe()).toMatchObject({ happened: 'yes' })
       expect(await stage.done(vmStart, { vm: uuid })).toMatchObject({ restored: true })
     }))
 
