@@ -63,8 +63,8 @@ export interface Observer {
   vm(host: string, uuid: string): Promise<void>
   pool(host: string, pool: string): Promise<void>
   host(host: string): Promise<void>
-  /** Forgets a host and everything observed only there. */
-  forgetHost(host: string): Promise<void>
+  /** Forgets a host and everything observed only there; unless VMs may run there, whose names it answers. */
+  forgetHost(host: string): Promise<readonly string[]>
   addHost(host: {
     name: string
     uuid: string

@@ -4,7 +4,7 @@ import type { Database } from '../db/open.ts'
 import type { Host } from '../host/host.ts'
 import { keepBeforeEdit, keepDefinition, noteEdited, readBeforeEdit, readDefinition } from '../inventory/definitions.ts'
 import { dropImage, putImage } from '../inventory/images.ts'
-import { addHost, forgetHost, knownHosts, setCordon } from '../inventory/hosts.ts'
+import { addHost, forgetHost, knownHosts, mayRunOn, setCordon } from '../inventory/hosts.ts'
 import type { KnownHost } from '../inventory/hosts.ts'
 import { changeLabels } from '../inventory/labels.ts'
 import { beginSight, recordHost, recordListing, recordPool, recordVm } from '../inventory/observe.ts'
@@ -49,8 +49,13 @@ export function createObserver({ database, hosts, definitionKey, onConfirmedOff,
       await observeHost(database, host, hosts.host(host))
     },
     async forgetHost(host) {
-      await database.transaction((tx) => forgetHost(tx, host))
-      await hostsChanged()
+      const inTheWay = await database.transaction(async (tx) => {
+        const names = await mayRunOn(tx, host)
+        if (names.length === 0) await forgetHost(tx, host)
+        return names
+      })
+      if (inTheWay.length === 0) await hostsChanged()
+      return inTheWay
     },
     async addHost(host) {
       await addHost(database, host)

@@ -80,6 +80,27 @@ export async function forgetHost(tx: Tx, host: string): Promise<void> {
   await tx.query(`select pg_notify('${HOSTS_CHANNEL}', $1)`, [host])
 }
 
+/**
+ * Names of the VMs for which forgetting the host could end in two copies, since nobody would look there any more: those that are
+ * active there and, of a host that neither answers nor was confirmed to be off, all that were not seen to be absent.
+ */
+export async function mayRunOn(tx: Tx, host: string): Promise<string[]> {
+  const rows = await tx.query<{ name: string }>(
+    `select coalesce(v.name, w.vm::text) as name
+     from inventory.host h
+     join inventory.whereabouts w on w.host = h.name
+     left join inventory.vm v on v.uuid = w.vm
+     where h.name = $1 and case
+       when h.connection = 'up' then w.state = 'active'
+       when h.off_at is not null and h.off_ended_at is null then false
+       else w.state <> 'absent'
+     end
+     order by name`,
+    [host]
+  )
+  return rows.map(({ name }) => name)
+}
+
 /** A cordoned host gets no new work. Null lifts it. @throws InventoryError `unknown_host` */
 export async function setCordon(sql: Sql, host: string, cordon: { reason: string; by: string } | null): Promise<void> {
   const rows = await sql.query(

@@ -49,6 +49,9 @@ test('one statement settles everything that nobody could tell of a dead host, an
   await connection('h1', 'down')
   for (const start of starts) await engine.until(start, ({ state }) => state === 'uncertain')
 
+  // Forgotten, they would be started elsewhere, beside what may run there.
+  await expect(engine.submit('host.remove', { host: 'h1', forget: true })).rejects.toThrow(/h1 does not answer/)
+
   const web1 = resource.vm(await uuidOf('web1'))
   expect(await factsOf(web1)).toMatchObject({ power: 'running', activeOn: 'h1' })
   expect(await engine.run('host.confirm-off', { host: 'h1', reason: 'power cut' })).toMatchObject({ state: 'complete' })

@@ -97,6 +97,7 @@ export class AnyStage {
       this.memory.hosts.delete(host)
       for (const places of this.memory.whereabouts.values()) places.delete(host)
       this.hosts.setHosts([...this.memory.hosts.values()])
+      return []
     },
     addHost: async ({ name, uuid: machine, controlUri, peerUri, migrationUri }) => {
       const host = { name, uuid: machine, controlUri, peerUri, migrationUri }

@@ -13,6 +13,7 @@ import type { Host } from '../../src/host/host.ts'
 import { readDefinition } from '../../src/inventory/definitions.ts'
 import type { HostFacts, PoolFacts, VmFacts } from '../../src/inventory/facts.ts'
 import { addHost, forgetHost } from '../../src/inventory/hosts.ts'
+import { setConnection } from '../../src/inventory/observe.ts'
 import { loadFacts } from '../../src/inventory/load.ts'
 import type { VmChange } from '../../src/inventory/observe.ts'
 import type { VmSpec } from '../../src/model/vm.ts'
@@ -292,7 +293,10 @@ describe('the observer', () => {
     await observe.bindWhereabouts(vm, 'h1')
     expect(await observe.whereabouts(vm)).toEqual([{ host: 'h1', state: 'defined' }])
     await expect(observe.addHost({ ...host, name: 'again' })).rejects.toMatchObject({ code: 'duplicate_host' })
-    await observe.forgetHost('h1')
+    // Nobody has said that it answers: what it has may run.
+    expect(await observe.forgetHost('h1')).toEqual(['web1'])
+    await setConnection(db.database, 'h1', 'up', null)
+    expect(await observe.forgetHost('h1')).toEqual([])
     await expect(observe.vm('h1', vm)).rejects.toMatchObject({ code: 'unknown_host' })
   })
 

@@ -3,10 +3,12 @@
 import { randomUUID } from 'node:crypto'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { Database } from '../../src/db/open.ts'
-import { addHost, forgetHost, hostOfMachine, knownHosts, setCordon } from '../../src/inventory/hosts.ts'
-import { beginSight, forgetGone, recordListing, recordVm } from '../../src/inventory/observe.ts'
+import { addHost, forgetHost, hostOfMachine, knownHosts, mayRunOn, setCordon } from '../../src/inventory/hosts.ts'
+import { confirmOff } from '../../src/inventory/maintenance.ts'
+import { beginSight, forgetGone, recordListing, recordVm, setConnection } from '../../src/inventory/observe.ts'
 import { listHosts, listNetworks, listPools, listStores, listVms, listVolumes } from '../../src/inventory/read.ts'
 import { closeNames, findVm } from '../../src/inventory/resolve.ts'
+import { bindWhereabouts } from '../../src/inventory/whereabouts.ts'
 import { freshDatabase, type FreshDatabase } from '../support/postgres.ts'
 import { knownHost, seenPool, seenVm, seenVolume } from './seen.ts'
 
@@ -100,6 +102,19 @@ test('one machine is one host: a second name for it is refused, and so is anothe
   await db.transaction((tx) => forgetHost(tx, 'h1'))
   await db.transaction((tx) => forgetHost(tx, 'h1'))
   expect(await knownHosts(db)).toEqual([])
+})
+
+test('VMs that may run on a host: those that are active, and of a silent host all, until somebody says that it is off', async () => {
+  await knownHost(db, 'h1')
+  await see('h1', seenVm({ name: 'a', power: 'running' }), seenVm({ name: 'b' }))
+  await bindWhereabouts(db, randomUUID(), 'h1')
+  const now = () => db.transaction((tx) => mayRunOn(tx, 'h1'))
+  await setConnection(db, 'h1', 'up', null)
+  expect(await now()).toEqual(['a'])
+  await setConnection(db, 'h1', 'down', 'no power')
+  expect(await now()).toEqual([expect.stringMatching(/^[0-9a-f-]{36}$/), 'a', 'b'])
+  expect(await confirmOff(db, 'h1', { reason: 'no power', by: 'op' })).toBe(true)
+  expect(await now()).toEqual([])
 })
 
 test('a VM that has long been gone is forgotten, with where it was', async () => {
