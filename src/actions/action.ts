@@ -5,7 +5,7 @@ import type { Json, JsonObject } from '../db/json.ts'
 import type { Sql } from '../db/open.ts'
 import type { Host } from '../host/host.ts'
 import type { DumpedSnapshot } from '../host/snapshots.ts'
-import type { StartsWithHost } from '../inventory/facts.ts'
+import type { StartsWithHost, VmFacts } from '../inventory/facts.ts'
 import type { Need } from '../inventory/candidates.ts'
 import type { ImageFacts } from '../inventory/facts.ts'
 import type { FleetState } from '../inventory/fleet-state.ts'
@@ -93,6 +93,8 @@ export interface Observer {
   setImage(name: string, image: Omit<ImageFacts, 'name' | 'addedAt'> | null): Promise<void>
   /** Hosts on which the VM was ever seen or to which an attempt was bound. */
   whereabouts(uuid: string): Promise<{ host: string; state: 'active' | 'defined' | 'absent' | 'unknown' }[]>
+  /** What is observed of it now, whether or not the task has loaded it. */
+  vmFacts(uuid: string): Promise<VmFacts | undefined>
   /** Notes before acting that an attempt is bound to this host, so that a probe will look there. */
   bindWhereabouts(uuid: string, host: string): Promise<void>
   /** Keeps a definition (dumped with its secrets) before it is removed from a host. */

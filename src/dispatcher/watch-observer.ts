@@ -7,6 +7,7 @@ import { dropImage, putImage } from '../inventory/images.ts'
 import { addHost, forgetHost, knownHosts, mayRunOn, setCordon } from '../inventory/hosts.ts'
 import type { KnownHost } from '../inventory/hosts.ts'
 import { changeLabels } from '../inventory/labels.ts'
+import { loadVms } from '../inventory/load-vms.ts'
 import { beginSight, recordHost, recordListing, recordPool, recordVm } from '../inventory/observe.ts'
 import { confirmOff, isConfirmedOff, leaveBehind } from '../inventory/maintenance.ts'
 import { shareStore } from '../inventory/stores.ts'
@@ -87,6 +88,7 @@ export function createObserver({ database, hosts, definitionKey, onConfirmedOff,
     },
     shareStore: (store, pools) => database.transaction((tx) => shareStore(tx, store, pools)),
     whereabouts: (uuid) => whereabouts(database, uuid),
+    vmFacts: async (uuid) => (await loadVms(database, [[uuid]])).get(resource.vm(uuid)),
     bindWhereabouts: (uuid, host) => bindWhereabouts(database, uuid, host),
     keepDefinition: (uuid, host, xml) => keepDefinition(database, definitionKey, { uuid, host, xml }),
     keepSnapshots: (uuid, host, snapshots) => keepSnapshots(database, definitionKey, { uuid, host, snapshots }),

@@ -1,5 +1,6 @@
 // A host that is down: nothing of it moves, nothing that nobody can tell of it is decided, until somebody answers for its being off.
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { keepDefinition } from '../../src/inventory/definitions.ts'
 import { loadFacts } from '../../src/inventory/load.ts'
 import { DomainState } from '../../src/libvirt/constants.gen.ts'
 import { resource } from '../../src/model/resource.ts'
@@ -76,3 +77,32 @@ test('a host that returns stays closed, and is no longer believed to be off', as
   await connection('h1', 'up')
   expect(await factsOf(resource.host('h1'))).toMatchObject({ cordoned: true, confirmedOff: null, unreconciled: true })
 }, 20_000)
+
+test('a host that is opened again loses no definition but those of VMs whose home is elsewhere, and none with snapshots', async () => {
+  const [web1, web2, web3] = [await uuidOf('web1'), await uuidOf('web2'), await uuidOf('web3')]
+  const { hosts } = engine.engine
+  for (const name of ['web1', 'web2', 'web3']) await off(name)
+  await engine.fleet.powerOff('h1')
+  await connection('h1', 'down')
+  await done('host.confirm-off', { host: 'h1', reason: 'power cut again' })
+  for (const vm of [web2, web3]) await done('vm.start', { vm, host: 'h2' })
+  await engine.fleet.boot('h1')
+  await connection('h1', 'up')
+  // A definition of web1 is kept on h3 by somebody, and web3 has a snapshot on h1.
+  await hosts.host('h3').defineVm(await hosts.host('h1').vmXml(web1, { inactive: true, secure: true }))
+  const mark = { instance: '1f0c93ab-0000-4000-8000-000000000000', task: 1, generation: 1 }
+  await hosts.host('h1').createSnapshot(web3, { name: 'a', description: null, mark })
+  for (const host of ['h1', 'h3']) await done('host.refresh', { host })
+  expect(await factsOf(resource.vm(web1))).toMatchObject({ home: 'h1', elsewhere: { h3: 'defined' } })
+  await done('host.uncordon', { host: 'h1' })
+  expect([...engine.fleet.host('h1').domains.keys()].toSorted()).toEqual([web1, web3].toSorted())
+}, 30_000)
+
+/** Its definition is kept, as it is sooner or later. */
+async function off(name: string): Promise<void> {
+  const uuid = await uuidOf(name)
+  const host = engine.engine.hosts.host('h1')
+  if (engine.fleet.host('h1').domains.get(uuid)?.state === DomainState.RUNNING) await host.powerOffVm(uuid)
+  const xml = await host.vmXml(uuid, { inactive: true, secure: true })
+  await keepDefinition(engine.database, Buffer.alloc(32, 7), { uuid, host: 'h1', xml })
+}

@@ -10,6 +10,7 @@ import type { Json, JsonObject } from '../../src/db/json.ts'
 import { HostConnections } from '../../src/host/connections.ts'
 import { HostError } from '../../src/host/error.ts'
 import { InventoryError } from '../../src/inventory/error.ts'
+import type { VmFacts } from '../../src/inventory/facts.ts'
 import { FleetState } from '../../src/inventory/fleet-state.ts'
 import { Staging } from '../../src/staging/staging.ts'
 import { startSimFleet, type SimFleet, type SimFleetOptions } from '../../src/sim/fleet.ts'
@@ -128,6 +129,7 @@ export class AnyStage {
     },
     whereabouts: async (uuid) =>
       [...(this.memory.whereabouts.get(uuid) ?? [])].map(([host, { state }]) => ({ host, state })),
+    vmFacts: async (uuid) => (this.memory.facts(`vm/${uuid}`) ?? undefined) as VmFacts | undefined,
     bindWhereabouts: async (uuid, host) => {
       const places = this.memory.whereabouts.get(uuid) ?? new Map<string, Sighting>()
       this.memory.whereabouts.set(uuid, places)
