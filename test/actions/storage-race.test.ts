@@ -30,7 +30,7 @@ async function fate(action: string, args: JsonObject): Promise<Task['state'] | '
 }
 
 const files = () => [...(engine.fleet.stores.get('nfs1')?.files.keys() ?? [])]
-const entries = (kind: 'running' | 'volume_resized', name: string) => engine.fleet.journal.entries({ kind, name })
+const entries = (kind: 'started' | 'volume_resized', name: string) => engine.fleet.journal.entries({ kind, name })
 
 test.each(['start first', 'growth first'])('a VM is started and its disk grown, %s', async (order) => {
   const name = order === 'start first' ? 'a1' : 'a2'
@@ -43,7 +43,7 @@ test.each(['start first', 'growth first'])('a VM is started and its disk grown, 
   const [started, grown] = order === 'start first' ? fates : fates.toReversed()
   expect(started).toBe('complete')
   const resized = entries('volume_resized', `${name}.img`)[0]
-  if (grown === 'complete') expect(resized?.seq).toBeLessThan(entries('running', name)[0]?.seq ?? 0)
+  if (grown === 'complete') expect(resized?.seq).toBeLessThan(entries('started', name)[0]?.seq ?? 0)
   else expect(resized).toBeUndefined()
 })
 
@@ -89,7 +89,7 @@ test('a pool is stopped and a VM started whose disk is there, in one moment: the
     fate('pool.stop', { host: 'h1', pool: 'nfs1' })
   ])
   expect(started).toBe('complete')
-  const running = entries('running', 'c1')[0]?.seq ?? 0
+  const running = entries('started', 'c1')[0]?.seq ?? 0
   const end = engine.fleet.journal.entries({ kind: 'pool_stopped', host: 'h1' })[0]
   if (stopped === 'complete') expect(end?.seq).toBeLessThan(running)
   else expect(end).toBeUndefined()
