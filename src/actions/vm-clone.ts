@@ -10,7 +10,7 @@ import { limit, oneOf } from './limits.ts'
 import { checkClone, clonedDisks, cloneUuid, maxCards, vmCloneArgs, type VmCloneArgs } from './vm-clone-check.ts'
 import { cloneVm, probeClone } from './vm-clone-run.ts'
 import { volumeName } from './vm-devices.ts'
-import { bindToVm, exclusive, hostClaim, shared } from './vm-place.ts'
+import { bindToVm, exclusive, hostClaim, poolClaimsOn, shared } from './vm-place.ts'
 
 export const vmClone = action({
   name: 'vm.clone',
@@ -29,6 +29,7 @@ export const vmClone = action({
       exclusive(resource.vm(cloneUuid(args))),
       exclusive(resource.vmName(args.name)),
       ...hostClaim(state),
+      ...poolClaimsOn(state, [...new Set(disks.flatMap(({ store, from }) => [store, from.store]))], state.boundHost),
       ...(args.macs ?? []).map((mac) => exclusive(resource.mac(mac))),
       ...disks.flatMap(({ store, volume, from }) => [
         shared(resource.store(store)),

@@ -16,7 +16,7 @@ import { createVm, probeCreated } from './vm-create-run.ts'
 import { readGivenXml } from './vm-create-xml.ts'
 import { vmCreateArgs, type VmCreateArgs } from './vm-create-args.ts'
 import { volumeName } from './vm-devices.ts'
-import { exclusive, hostClaim, shared } from './vm-place.ts'
+import { exclusive, hostClaim, poolClaimsOn, shared } from './vm-place.ts'
 
 export const vmCreate = action({
   name: 'vm.create',
@@ -41,6 +41,7 @@ export const vmCreate = action({
     ...(args.host === undefined ? [] : [shared(resource.host(args.host))]),
     ...hostClaim(state),
     ...plannedStores(args).map((store) => shared(resource.store(store))),
+    ...poolClaimsOn(state, plannedStores(args), state.boundHost),
     ...plannedDisks(args).flatMap((disk) => diskClaims(disk)),
     ...networkClaims(args, state),
     ...(args.image === undefined ? [] : [shared(resource.image(args.image))]),

@@ -36,7 +36,7 @@ import {
   type Devices
 } from './vm-devices.ts'
 import { addedDisk, diskAddArgs, fillInDisk, type AddedDisk, type DiskAddArgs } from './vm-disk-args.ts'
-import { bindToVm, exclusive, shared, vmClaims, vmTitle } from './vm-place.ts'
+import { bindToVm, exclusive, poolClaimsOn, shared, vmClaims, vmTitle } from './vm-place.ts'
 import { named } from './vm-refusal.ts'
 import { findVolume, poolFor, refuseStore, storeWork, tellPools } from './volume-place.ts'
 
@@ -71,6 +71,7 @@ export const vmDiskAdd = action({
 const diskClaims = (disk: AddedDisk | undefined, state: FleetState) =>
   disk
     ? [
+        ...poolClaimsOn(state, [disk.store, ...(disk.from ? [disk.from.store] : [])], state.boundHost),
         disk.origin === 'existing' ? shared(resource.store(disk.store)) : storeWork(state, disk.store),
         (disk.readOnly || disk.shareable ? shared : exclusive)(resource.volume(disk.store, disk.volume)),
         ...(disk.from

@@ -11,7 +11,7 @@ import { vmMigrateArgs, type VmMigrateArgs } from './vm-migrate-args.ts'
 import { checkMigrate, isManaged } from './vm-migrate-check.ts'
 import { placeOf } from './vm-migrate-disks.ts'
 import { migrate, probeMigration } from './vm-migrate-run.ts'
-import { bindToVm, shared, storageClaims, vmClaims } from './vm-place.ts'
+import { bindToVm, poolClaimsOn, shared, storageClaims, storesOf, vmClaims } from './vm-place.ts'
 
 /** Named, or where an attempt was placed; null while neither is known. */
 const targetOf = ({ to }: VmMigrateArgs, state: FleetState): string | null => to ?? state.boundTarget
@@ -27,7 +27,9 @@ export const vmMigrate = action({
     // Read here so that they are loaded for the run, which needs the target's addresses and the disks' stores.
     if (to !== null) state.host(to)
     if (vm) isManaged(vm, args, state)
-    return [...vmClaims(args.vm, state), ...(to === null ? [] : [shared(resource.host(to))]), ...storageClaims(vm)]
+    const target = to === null ? [] : [shared(resource.host(to))]
+    const pools = poolClaimsOn(state, storesOf(vm), to)
+    return [...vmClaims(args.vm, state), ...target, ...storageClaims(vm), ...pools]
   },
   limits(args, state) {
     if (args.offline) return []

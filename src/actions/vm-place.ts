@@ -36,6 +36,19 @@ export const storageClaims = (vm: VmFacts | undefined): Claim[] =>
       : [shared(resource.store(store)), ...(volume === null ? [] : [shared(resource.volume(store, volume))])]
   )
 
+/** The host's pools on the stores, shared: none is stopped there meanwhile. Known only when the task starts, like its host. */
+export function poolClaimsOn(state: FleetState, stores: readonly string[], host: string | null): Claim[] {
+  if (state.phase !== 'starting' || host === null) return []
+  return [...new Set(stores)].flatMap((store) => {
+    const pool = state.store(store)?.pools[host]
+    return pool ? [shared(resource.pool(host, pool.pool))] : []
+  })
+}
+
+/** Stores of its disks. */
+export const storesOf = (vm: VmFacts | undefined): string[] =>
+  (vm?.disks ?? []).flatMap(({ store }) => (store === null ? [] : [store]))
+
 /** Networks of its host that its interfaces are in, shared: none is stopped while the VM starts. */
 export const networkClaimsOn = (vm: VmFacts | undefined, host: string): Claim[] =>
   host === ''

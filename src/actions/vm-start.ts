@@ -11,7 +11,16 @@ import { refuseHost } from './host-refusal.ts'
 import { limit, oneOf } from './limits.ts'
 import { HostRef, VmRef } from './refs.ts'
 import { isClosed, neededDisks, placesToStart, tiedToHome, whyNotOn } from './vm-elsewhere.ts'
-import { bindToVm, networkClaimsOn, shared, storageClaims, vmClaims, vmTitle } from './vm-place.ts'
+import {
+  bindToVm,
+  networkClaimsOn,
+  poolClaimsOn,
+  shared,
+  storageClaims,
+  storesOf,
+  vmClaims,
+  vmTitle
+} from './vm-place.ts'
 import { named, ownVm, refuseActiveElsewhere } from './vm-refusal.ts'
 import { arriving, probeStarted, startVm } from './vm-start-run.ts'
 
@@ -53,7 +62,8 @@ export const vmStart = action({
     if (moves) for (const { store } of neededDisks(vm)) if (store !== null) state.store(store)
     const left = moves ? [shared(resource.host(vm.home))] : []
     const networks = networkClaimsOn(vm, state.boundHost ?? host ?? vm?.home ?? '')
-    return [...vmClaims(uuid, state), ...asked, ...left, ...networks, ...storageClaims(vm)]
+    const pools = poolClaimsOn(state, storesOf(vm), state.boundHost)
+    return [...vmClaims(uuid, state), ...asked, ...left, ...networks, ...storageClaims(vm), ...pools]
   },
   limits({ vm, host }, state) {
     const on = state.boundHost ?? host ?? state.vm(vm)?.home

@@ -25,7 +25,7 @@ import { dropMarker, isMarked, makeVolume, unmakeVolume, VolumeTaken } from './n
 import { newName, splitVolume, StoreRef, VolumeRef } from './refs.ts'
 import { refuseFull } from './store-room.ts'
 import { volumeSizeMiB } from './vm-create-args.ts'
-import { exclusive, hostClaim } from './vm-place.ts'
+import { exclusive, hostClaim, poolClaimsOn } from './vm-place.ts'
 import { findVolume, handleOn, poolFor, refuseStore, storeWork, tellPools, workingHost } from './volume-place.ts'
 import { namesOf, readHostsOf, volumeUsersNow } from './volume-use.ts'
 
@@ -63,7 +63,8 @@ export const volumeClone = action({
       { resource: resource.volume(from.store, from.volume), mode: isUsed ? 'exclusive' : 'shared' },
       storeWork(state, given.store),
       exclusive(resource.volume(given.store, given.name)),
-      ...hostClaim(state)
+      ...hostClaim(state),
+      ...poolClaimsOn(state, [from.store, given.store], state.boundHost)
     ]
   },
   limits: ({ store }) => oneOf(limit.storage(store)),

@@ -21,7 +21,7 @@ import { ownError } from './error.ts'
 import { refuseFull } from './store-room.ts'
 import { newName, splitVolume, StoreRef, VolumeRef } from './refs.ts'
 import { volumeSizeMiB } from './vm-create-args.ts'
-import { exclusive, hostClaim, shared } from './vm-place.ts'
+import { exclusive, hostClaim, poolClaimsOn, shared } from './vm-place.ts'
 import { findVolume, handleOn, poolFor, refuseStore, storeWork, tellPools, workingHost } from './volume-place.ts'
 import { readHostsOf } from './volume-use.ts'
 
@@ -61,7 +61,8 @@ export const volumeCreate = action({
       exclusive(resource.volume(store, name)),
       // Nobody writes to it from now on: a VM that is started with it meanwhile would.
       ...(below ? [shared(resource.store(below.store)), exclusive(resource.volume(below.store, below.volume))] : []),
-      ...hostClaim(state)
+      ...hostClaim(state),
+      ...poolClaimsOn(state, below ? [store, below.store] : [store], state.boundHost)
     ]
   },
   check(given, state) {

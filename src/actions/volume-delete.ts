@@ -17,7 +17,7 @@ import { attempt, type Step } from './attempt.ts'
 import { ownError } from './error.ts'
 import { refuseChangeOfImage } from './image-use.ts'
 import { splitVolume, VolumeRef } from './refs.ts'
-import { exclusive, hostClaim } from './vm-place.ts'
+import { exclusive, hostClaim, poolClaimsOn } from './vm-place.ts'
 import { deletePlaced, findVolume, handleOn, refuseStore, storeWork, volumeUsers, workingHost } from './volume-place.ts'
 import { readHostsOf, VolumeInUse } from './volume-use.ts'
 
@@ -34,7 +34,12 @@ export const volumeDelete = action({
   claims({ volume: id }, state) {
     const { store, volume } = splitVolume(id)
     readHostsOf(state, store)
-    return [storeWork(state, store), exclusive(resource.volume(store, volume)), ...hostClaim(state)]
+    return [
+      storeWork(state, store),
+      exclusive(resource.volume(store, volume)),
+      ...hostClaim(state),
+      ...poolClaimsOn(state, [store], state.boundHost)
+    ]
   },
   check({ volume: id }, state) {
     const { store, volume } = splitVolume(id)

@@ -18,7 +18,7 @@ import type { Step } from './attempt.ts'
 import { ownError } from './error.ts'
 import { limit, oneOf } from './limits.ts'
 import { splitVolume, VolumeRef } from './refs.ts'
-import { hostClaim, shared } from './vm-place.ts'
+import { hostClaim, poolClaimsOn, shared } from './vm-place.ts'
 import { attemptFlow, tellBytes } from './volume-flow.ts'
 import { findVolume, handleOn, refuseStore, workingHost } from './volume-place.ts'
 import { namesOf, readHostsOf, volumeUsersNow } from './volume-use.ts'
@@ -54,7 +54,8 @@ export const volumeDownload = action({
     return [
       shared(resource.store(store)),
       { resource: resource.volume(store, volume), mode: isUsed ? 'exclusive' : 'shared' },
-      ...hostClaim(state)
+      ...hostClaim(state),
+      ...poolClaimsOn(state, [store], state.boundHost)
     ]
   },
   limits: ({ volume }) => oneOf(limit.storage(splitVolume(volume).store)),

@@ -19,7 +19,7 @@ import { ownError } from './error.ts'
 import { refuseChangeOfImage } from './image-use.ts'
 import { splitVolume, VolumeRef } from './refs.ts'
 import { volumeSizeMiB } from './vm-create-args.ts'
-import { exclusive, hostClaim } from './vm-place.ts'
+import { exclusive, hostClaim, poolClaimsOn } from './vm-place.ts'
 import { findVolume, handleOn, refuseOverlaid, refuseStore, storeWork, tellPools, workingHost } from './volume-place.ts'
 import { readHostsOf, refuseSavedUser, refuseSavedUserNow, refuseUsedVolume, VolumeInUse } from './volume-use.ts'
 
@@ -41,7 +41,12 @@ export const volumeResize = action({
   claims({ volume: id }, state) {
     const { store, volume } = splitVolume(id)
     readHostsOf(state, store)
-    return [storeWork(state, store), exclusive(resource.volume(store, volume)), ...hostClaim(state)]
+    return [
+      storeWork(state, store),
+      exclusive(resource.volume(store, volume)),
+      ...hostClaim(state),
+      ...poolClaimsOn(state, [store], state.boundHost)
+    ]
   },
   check(given, state) {
     const { store, volume } = splitVolume(given.volume)

@@ -24,7 +24,7 @@ import { limit, oneOf } from './limits.ts'
 import { dropMarker, isMarked, makeVolume, markVolume, unmakeVolume, VolumeTaken } from './new-volume.ts'
 import { newName, StoreRef } from './refs.ts'
 import { refuseFull } from './store-room.ts'
-import { exclusive, hostClaim } from './vm-place.ts'
+import { exclusive, hostClaim, poolClaimsOn } from './vm-place.ts'
 import { attemptFlow, checksumOf, tellBytes } from './volume-flow.ts'
 import { findVolume, handleOn, refuseOverlaid, refuseStore, storeWork, tellPools, workingHost } from './volume-place.ts'
 import { readHostsOf, refuseSavedUser, refuseSavedUserNow, refuseUsedVolume, VolumeInUse } from './volume-use.ts'
@@ -74,7 +74,12 @@ export const volumeUpload = action({
   title: ({ store, name, replace }) => `${replace ? 'Replace' : 'Upload'} volume ${store}/${name}`,
   claims({ store, name }, state) {
     readHostsOf(state, store)
-    return [storeWork(state, store), exclusive(resource.volume(store, name)), ...hostClaim(state)]
+    return [
+      storeWork(state, store),
+      exclusive(resource.volume(store, name)),
+      ...hostClaim(state),
+      ...poolClaimsOn(state, [store], state.boundHost)
+    ]
   },
   limits: ({ store }) => oneOf(limit.storage(store)),
   check(given, state) {

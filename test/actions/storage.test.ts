@@ -121,7 +121,11 @@ describe('volumes', () => {
   test('claim themselves exclusively and their store shared, and a host once it is bound', () => {
     const claims = ['shared store/nfs1', 'exclusive volume/nfs1/a.qcow2']
     expect(spelt(volumeCreate.claims(blank, fleet().queued()))).toEqual(claims)
-    expect(spelt(volumeDelete.claims({ volume: id }, fleet().starting('h2')))).toEqual([...claims, 'shared host/h2'])
+    expect(spelt(volumeDelete.claims({ volume: id }, fleet().starting('h2')))).toEqual([
+      ...claims,
+      'shared host/h2',
+      'shared pool/h2/nfs1'
+    ])
     expect(spelt(volumeResize.claims({ volume: id, sizeMiB: 9 }, fleet().queued()))).toEqual(claims)
   })
 

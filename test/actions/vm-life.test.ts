@@ -50,9 +50,10 @@ describe('vm.start', () => {
     expect(code(vmStart.check(web1, fleet.starting('h1')))).toBe('possible')
   })
 
-  test('claims the VM alone when queued, but the host only once it is bound; its stores and volumes both times', () => {
+  test('claims the VM alone when queued, but the host and its pools only once it is bound; its stores and volumes both times', () => {
     const fleet = new Fleet()
       .host('h1')
+      .pool('h1', 'images', { store: 'nfs1' })
       .vm(1, { disks: [disk('nfs1', 'web1.qcow2'), { ...disk('nfs1', 'x'), store: null, volume: null }] })
     const queued = [
       { resource: `vm/${uuidOf(1)}`, mode: 'exclusive' },
@@ -61,8 +62,9 @@ describe('vm.start', () => {
     ]
     expect(vmStart.claims(web1, fleet.queued())).toEqual(queued)
     const starting = vmStart.claims(web1, fleet.starting('h1'))
-    expect(starting).toHaveLength(4)
-    expect(starting).toEqual(expect.arrayContaining([...queued, { resource: 'host/h1', mode: 'shared' }]))
+    const bound = ['host/h1', 'pool/h1/images'].map((name) => ({ resource: name, mode: 'shared' }))
+    expect(starting).toHaveLength(5)
+    expect(starting).toEqual(expect.arrayContaining([...queued, ...bound]))
   })
 
   test('makes a later stop possible, and a second start nothing to do', () => {
