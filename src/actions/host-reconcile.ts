@@ -27,14 +27,14 @@ export async function reconcile(ctx: ActionContext, host: string, step: Step): P
     )
     const vm = others.length === 0 ? undefined : await ctx.host(host).vm(uuid)
     if (!vm) continue
-    const facts = await ctx.observe.vmFacts(uuid)
+    const known = await ctx.observe.vmFacts(uuid)
     const where = others.map((place) => place.host).join(', ')
     const runsElsewhere = others.some(({ state }) => state === 'active')
-    if (isActive(vm.power) && (runsElsewhere || facts?.home !== host)) {
+    if (isActive(vm.power) && (runsElsewhere || known?.home !== host)) {
       twice.push(`${vm.name} runs here and is ${runsElsewhere ? 'active' : 'defined'} on ${where}`)
       continue
     }
-    const why = await whyKept(ctx, host, vm, facts)
+    const why = await whyKept(ctx, host, vm, known)
     if (why === undefined) await removeLeftover(ctx, host, vm, step)
     else ctx.log('warn', `${vm.name} is defined here and on ${where}: it is left here, since ${why}`)
   }
