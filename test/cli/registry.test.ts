@@ -29,6 +29,7 @@ const takenApart: Record<string, readonly string[]> = { 'volume.create': ['volum
 const withoutWords: Record<string, readonly string[]> = {
   'vm.create': ['uuid'],
   'vm.clone': ['uuid', 'macs'],
+  'vm.delete': ['onlyVolumes'],
   'pool.create': ['autostart'],
   'network.create': ['autostart'],
   'vm.disk.remove': ['volume'],
