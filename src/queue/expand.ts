@@ -41,7 +41,9 @@ export async function expand(
   const [first] = rows
   if (first?.kind === 'stale') return 'stale'
   if (first?.kind === 'cancelled') {
-    throw new QueueError('asked_to_stop', `task ${task} was asked to stop before it had any children`, { tasks: [task] })
+    throw new QueueError('asked_to_stop', `task ${task} was asked to stop before it had any children`, {
+      tasks: [task]
+    })
   }
   if (first?.kind === 'lease_lost') {
     throw new QueueError('lease_lost', `the lease of dispatcher ${dispatcher} has run out`)
