@@ -257,7 +257,7 @@ describe('I8: what is ready equals the definition', () => {
     return auditAll(fresh.database)
   }
   test('seen when what became runnable is not made ready; the audit makes it so, and it runs', async () => {
-    const breakage: Alteration = ['after_ends', 'made := queue.make_ready(dependants)', 'made := 0']
+    const breakage: Alteration = ['after_ends', 'made := made + queue.make_ready(dependants)', 'made := made']
     await isSeen(twoInLine, breakage)
     worker = await emptied(fresh)
     expect((await whileAltered(owner, [breakage], twoInLine)).map(({ kind }) => kind)).toEqual(['missed'])
