@@ -8,7 +8,7 @@ import { cancel } from '../../src/queue/requests.ts'
 import { ensureResources, submit } from '../../src/queue/submit.ts'
 import type { NewTask, Units } from '../../src/queue/task.ts'
 import type { Dice } from './dice.ts'
-import { claim, failure, task as newTask, type TaskSketch } from './support.ts'
+import { claim, failure, task as newTask, unlessStopped, type TaskSketch } from './support.ts'
 
 type Fate = {
   world: number
@@ -134,7 +134,12 @@ export class World {
       return
     }
     const children = (fate.children ?? []).map((sketch) => newTask(sketch))
-    const expanded = await expand(this.#db, { dispatcher, task: id, attempt, children })
+    const expanded = await unlessStopped(expand(this.#db, { dispatcher, task: id, attempt, children }))
+    if (expanded === 'stopped') {
+      // It has no parts: the attempt ends, as a dispatcher's would.
+      this.#running.set(id, { task, phase: 'refused' })
+      return
+    }
     this.#running.delete(id)
     if (expanded === 'stale') throw new Error(`the expansion of task ${id} was stale`)
     this.tasks += expanded.children.length

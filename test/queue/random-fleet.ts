@@ -12,7 +12,7 @@ import type { NewTask } from '../../src/queue/task.ts'
 import type { Submitted } from '../../src/queue/submit.ts'
 import { Dice } from './dice.ts'
 import type { Edge, Stint } from './order-checker.ts'
-import { claim, submitAll, task as newTask } from './support.ts'
+import { claim, submitAll, task as newTask, unlessStopped } from './support.ts'
 import type { TaskSketch } from './support.ts'
 
 export type Crowd = {
@@ -268,8 +268,9 @@ export class RandomFleet {
     stint.ended = performance.now()
     if (said?.outcome === 'failed' && task.parent === null) this.#endedBadly.push(id)
     stint.outcome = said ? OUTCOMES[said.outcome] : 'expanded'
-    if (!said) await this.#expand(dispatcher, task, fate)
-    return said
+    if (said || (await this.#expand(dispatcher, task, fate))) return said
+    stint.outcome = OUTCOMES.cancelled
+    return { outcome: 'cancelled', error: { code: 'cancelled', message: 'asked to stop before it had parts' } }
   }
 
   async #work(dispatcher: number, { id, attempt }: ClaimedTask, fate: Fate): Promise<Said> {
@@ -284,11 +285,14 @@ export class RandomFleet {
     return { outcome: 'complete', result: null }
   }
 
-  async #expand(dispatcher: number, { id, attempt }: ClaimedTask, fate: Fate): Promise<void> {
+  /** False when it was asked to stop before it had any children. */
+  async #expand(dispatcher: number, { id, attempt }: ClaimedTask, fate: Fate): Promise<boolean> {
     const children = (fate.children ?? []).map(asChild)
-    const expanded = await expand(this.#crowd.db, { dispatcher, task: id, attempt, children })
+    const expanded = await unlessStopped(expand(this.#crowd.db, { dispatcher, task: id, attempt, children }))
+    if (expanded === 'stopped') return false
     if (expanded === 'stale') throw new Error(`expansion of ${id} was stale`)
     this.refusedChildren += expanded.refused.length
+    return true
   }
 }
 

@@ -6,6 +6,7 @@ import type { Database } from '../../src/db/open.ts'
 import type { FreshDatabase } from '../support/postgres.ts'
 import { registerDispatcher, settle } from '../../src/queue/dispatch.ts'
 import type { ClaimedTask, End, Settled } from '../../src/queue/dispatch.ts'
+import { QueueError } from '../../src/queue/error.ts'
 import { getTask } from '../../src/queue/read.ts'
 import type { TaskState } from '../../src/queue/state.ts'
 import { ensureResources, lockResources, submit } from '../../src/queue/submit.ts'
@@ -52,6 +53,16 @@ export async function submitOne(
 }
 
 export const failure = { code: 'broken', message: 'it broke' }
+
+/** `stopped`: the task was asked to stop before it had any children. */
+export async function unlessStopped<T>(expanding: Promise<T>): Promise<T | 'stopped'> {
+  try {
+    return await expanding
+  } catch (error) {
+    if (error instanceof QueueError && error.code === 'asked_to_stop') return 'stopped'
+    throw error
+  }
+}
 
 export class Worker {
   readonly id: number
