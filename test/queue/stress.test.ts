@@ -38,14 +38,17 @@ class Crowd {
   readonly stored: number[] = []
   cancelled = 0
   #left = TASKS
+  #submitters = 0
 
+  /** Until the last submission has come back: who takes the rest must not go home before it is there. */
   get submitting(): boolean {
-    return this.#left > 0
+    return this.#left > 0 || this.#submitters > 0
   }
 
   /** Each task comes after the last of its chain, by a claim, by an edge or by both; small plans come between. */
   async submit(db: Database): Promise<void> {
     const ends = new Map<number, number>()
+    this.#submitters += 1
     while (this.#left > 0) {
       const size = Math.min(this.#left, randomInt(1, 4))
       this.#left -= size
@@ -63,6 +66,7 @@ class Crowd {
       ends.set(chain, tasks.at(-1)!)
       this.stored.push(...tasks)
     }
+    this.#submitters -= 1
   }
 
   async complete(db: Database): Promise<void> {
