@@ -164,6 +164,13 @@ create table queue.attempt (
 );
 
 create table queue.bound (task bigint primary key, attempt integer not null, bound jsonb, claims jsonb not null, at timestamptz not null);
+-- How what a task does would be undone, written before it is done (0012).
+create table queue.undo_step (
+  task bigint primary key,
+  attempt integer not null,
+  step jsonb not null,      -- as the submitting layer understands it
+  at timestamptz not null
+);
 create table queue.progress (task bigint primary key, attempt integer not null, progress jsonb not null, at timestamptz not null)
   with (fillfactor = 50);
 create table queue.log (

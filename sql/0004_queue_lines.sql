@@ -291,28 +291,37 @@ end
 $$;
 
 -- In order of priority and position. On a key nobody overtakes who lacks it: else the wide tasks would starve; who lacks another
--- key is passed by. Under limit_lock.
+-- key is passed by. Under limit_lock. Keys without any room are left out before anything is read of them: 200 that queue for one
+-- key would else be looked at by every end of one of them.
 create function queue.grant_units(p_keys text[]) returns integer
   language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   queued refcursor;
   candidate bigint;
+  its_keys text[];
   lacking text[];
+  keys text[];
   full_keys text[] := '{}';
   made integer := 0;
 begin
-  if cardinality(p_keys) = 1 then
+  select array_agg(k) into keys from unnest(p_keys) as k
+    where queue.room(k) > 0 and exists (select from queue.cost c where c.queued and c.key = k);
+  if keys is null then
+    return 0;
+  end if;
+  if cardinality(keys) = 1 then
     -- Along the index, as far as there is room: of 10,000 that queue one is read.
-    open queued for select c.task from queue.cost c where c.queued and c.key = p_keys[1] order by c.rank, c.position, c.task;
+    open queued for select c.task, null::text[] from queue.cost c where c.queued and c.key = keys[1] order by c.rank, c.position, c.task;
   else
     open queued for
-      select c.task from queue.cost c where c.queued and c.key = any (p_keys)
+      select c.task, array_agg(c.key) from queue.cost c where c.queued and c.key = any (keys)
       group by c.rank, c.position, c.task order by c.rank, c.position, c.task;
   end if;
   loop
-    exit when full_keys @> p_keys;
-    fetch queued into candidate;
+    exit when full_keys @> keys;
+    fetch queued into candidate, its_keys;
     exit when not found;
+    continue when its_keys <@ full_keys;
     -- Held, or put behind a child, since it queued: it does not take part until that has passed. Who has its row is about to
     -- end or to place it, may be waiting for our lock, and asks again (make_ready, give_back) when that is done.
     perform from queue.wait
@@ -320,7 +329,7 @@ begin
     continue when not found;
     -- More than there ever is: it waits for the cap to be raised, and keeps nobody from what is left.
     continue when exists (
-      select from queue.cost c join queue.cap k on k.key = c.key where c.task = candidate and c.units > k.cap);
+      select from queue.cost c where c.task = candidate and c.units > queue.cap_of(c.key));
     select coalesce(array_agg(c.key), '{}') into lacking from queue.cost c
       where c.task = candidate and (c.key = any (full_keys) or c.units > queue.room(c.key));
     if cardinality(lacking) > 0 then
@@ -345,14 +354,63 @@ begin
 end
 $$;
 
+-- The cap of a key: its own, else that of its kind (`starts/*` for `starts/h1`); null = none.
+create function queue.cap_of(p_key text) returns integer
+  language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+  select coalesce(
+    (select cap from queue.cap where key = p_key),
+    (select cap from queue.cap where key = split_part(p_key, '/', 1) || '/*'))
+$$;
+
 create function queue.room(p_key text) returns integer language sql set search_path = pg_catalog, pg_temp as $$
-  select coalesce((select cap from queue.cap where key = p_key), 2147483647)
+  select coalesce(queue.cap_of(p_key), 2147483647)
     - coalesce((select sum(units) from queue.cost where key = p_key and granted), 0)::integer
 $$;
 
--- A key without a cap has room for all.
+-- The units of a running task become exactly p_limits: true when it has them all. What it had and needs no more is given to others.
+-- Nobody is overtaken: where others queue, it queues behind them.
+create function queue.exchange_units(p_task bigint, p_limits jsonb, p_rank smallint, p_position bigint) returns boolean
+  language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  freed text[];
+  has_all boolean;
+begin
+  if not exists (
+    select from (select c.key, c.units, c.granted from queue.cost c where c.task = p_task) had
+    full join (select l.key, sum(l.units)::integer as units from jsonb_to_recordset(p_limits) as l(key text, units integer) group by l.key) needs
+      on needs.key = had.key and needs.units = had.units
+    where had.key is null or needs.key is null or not had.granted) then
+    return true;
+  end if;
+  perform from queue.limit_lock for update;
+  with gone as (
+    delete from queue.cost c where c.task = p_task and not exists (
+      select from jsonb_to_recordset(p_limits) as l(key text, units integer) where l.key = c.key group by l.key having sum(l.units) = c.units)
+    returning c.key
+  )
+  select array_agg(key) into freed from gone;
+  insert into queue.cost (task, key, units, rank, position)
+  select p_task, l.key, sum(l.units), p_rank, p_position
+  from jsonb_to_recordset(p_limits) as l(key text, units integer) group by l.key
+  on conflict (task, key) do nothing;
+  has_all := not exists (
+    select from queue.cost c where c.task = p_task and not c.granted
+      and (c.units > queue.room(c.key) or exists (select from queue.cost q where q.queued and q.key = c.key)));
+  if has_all then
+    update queue.cost set granted = true where task = p_task and not granted;
+  end if;
+  if freed is not null then
+    perform queue.grant_units(freed);
+  end if;
+  return has_all;
+end
+$$;
+
+-- A key without a cap of its own has its kind's, and without that room for all. The cap of a kind is that of `KIND/*`.
 create function queue.set_cap(p_key text, p_cap integer) returns void
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  keys text[];
 begin
   perform from queue.limit_lock for update;
   if p_cap is null then
@@ -360,11 +418,17 @@ begin
   else
     insert into queue.cap (key, cap) values (p_key, p_cap) on conflict (key) do update set cap = excluded.cap;
   end if;
-  if queue.grant_units(array[p_key]) > 0 then
+  keys := array[p_key];
+  if p_key like '%/*' then
+    select array_agg(distinct c.key) into keys from queue.cost c
+      where c.queued and split_part(c.key, '/', 1) || '/*' = p_key;
+  end if;
+  if keys is not null and queue.grant_units(keys) > 0 then
     perform queue.wake();
   end if;
 end
 $$;
 
-grant execute on function queue.ensure_resources(text[]), queue.lock_resources(text[], boolean[]), queue.set_cap(text, integer)
+grant execute on function queue.ensure_resources(text[]), queue.lock_resources(text[], boolean[]), queue.set_cap(text, integer),
+  queue.cap_of(text)
   to taskomatic_client;

@@ -195,11 +195,11 @@ $$;
 
 create function queue.children_of(p_parent bigint) returns jsonb
   language sql stable set search_path = pg_catalog, pg_temp as $$
-  select jsonb_agg(jsonb_build_object('id', c.id, 'index', c.index, 'action', c.action, 'title', c.title, 'state', c.outcome,
-    'result', c.result, 'error', c.error) order by c.id)
+  select jsonb_agg(jsonb_build_object('id', c.id, 'index', c.index, 'action', c.action, 'title', c.title, 'args', c.args,
+    'state', c.outcome, 'result', c.result, 'error', c.error, 'undo', c.step, 'undoes', c.undo -> 'of') order by c.id)
   from (
-    select id, action, title, outcome, result, error, row_number() over (order by id) - 1 as index
-    from queue.task where parent = p_parent
+    select t.id, t.action, t.title, t.args, t.outcome, t.result, t.error, u.step, t.undo, row_number() over (order by t.id) - 1 as index
+    from queue.task t left join queue.undo_step u on u.task = t.id where t.parent = p_parent
   ) c
 $$;
 

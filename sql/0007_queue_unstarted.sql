@@ -10,8 +10,9 @@ end
 $$;
 
 -- The edges by which lines close where `p_leaving` leave them: who waited for what was before them only through them waits for it
--- itself from now on. (Without this, tried in a model: 1,594 of 3,000 runs had two conflicting tasks together.)
-create function queue.closing_edges(p_leaving bigint[]) returns table (task bigint, prerequisite bigint)
+-- itself from now on. (Without this, tried in a model: 1,594 of 3,000 runs had two conflicting tasks together.) Of all their lines, or
+-- only of those on p_resources: the caller holds these resources, others may change under it.
+create function queue.closing_edges(p_leaving bigint[], p_resources integer[] default null) returns table (task bigint, prerequisite bigint)
   language plpgsql set search_path = pg_catalog, pg_temp set jit = off as $$
 #variable_conflict use_column
 declare
@@ -24,6 +25,7 @@ begin
       (select min(n.position) from queue.claim n
         where n.resource = c.resource and n.exclusive and not n.own and n.position > c.position and n.task <> all (p_leaving)) as next
     from queue.claim c where c.task = any (p_leaving) and not c.own and c.position is not null
+      and (p_resources is null or c.resource = any (p_resources))
   ), followers as (
     -- After an exclusive claim: the sharers up to the next exclusive one, and that.
     select f.resource, f.position, f.task, f.exclusive from gone g

@@ -1,9 +1,11 @@
 -- Late claims: what a task really touches is asked again just before it runs (where it was placed, a disk that was added), and
 -- taken before it counts as started. Only started tasks are waited for; what has not started is put behind.
 
--- 'started'; 'waiting' (with whom for: it is back among the waiting, its attempt is over); 'stale'; 'lease_lost'.
-create function queue.bind(p_dispatcher bigint, p_task bigint, p_attempt integer, p_names text[], p_exclusive boolean[], p_bound jsonb)
-  returns table (answer text, waits_for bigint[])
+-- 'started'; 'waiting' (with whom for: it is back among the waiting, its attempt is over); 'limited' (the same, parked until it has
+-- its units); 'stale'; 'lease_lost'. p_limits: its units become exactly these; null leaves them.
+create function queue.bind(
+  p_dispatcher bigint, p_task bigint, p_attempt integer, p_names text[], p_exclusive boolean[], p_bound jsonb, p_limits jsonb default null
+) returns table (answer text, waits_for bigint[])
   language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan set jit = off as $$
 #variable_conflict use_column
 declare
@@ -52,11 +54,10 @@ begin
   select p_task, r.id, mine.position, bool_or(c.exclusive), true
   from unnest(p_names, p_exclusive) as c(name, exclusive) join queue.resource r on r.name = c.name collate "C" group by r.id
   on conflict (task, resource) do update set exclusive = excluded.exclusive, own = k.own or k.exclusive <> excluded.exclusive;
-  insert into queue.bound as b (task, attempt, bound, claims, at)
-  select p_task, p_attempt, p_bound, coalesce(jsonb_agg(jsonb_build_object(
-    'resource', c.name, 'mode', case when c.exclusive then 'exclusive' else 'shared' end) order by c.name), '[]'), t
-  from unnest(p_names, p_exclusive) as c(name, exclusive)
-  on conflict (task) do update set attempt = excluded.attempt, bound = excluded.bound, claims = excluded.claims, at = excluded.at;
+  perform queue.keep_bound(p_task, p_attempt, p_bound, coalesce((
+    select jsonb_agg(jsonb_build_object(
+      'resource', c.name, 'mode', case when c.exclusive then 'exclusive' else 'shared' end) order by c.name)
+    from unnest(p_names, p_exclusive) as c(name, exclusive)), '[]'), t);
 
   -- Who conflicts and has not started goes behind us: out of the reach of claims first, so that it stays so.
   perform from queue.wait where task = any (others) order by task for update;
@@ -68,7 +69,7 @@ begin
   select array_agg(o) into behind_us from unnest(others) as o
     where o = any (still_open) and exists (select from queue.wait w where w.task = o and not w.started);
 
-  if blockers is null then
+  if blockers is null and (p_limits is null or queue.exchange_units(p_task, p_limits, -mine.priority, mine.position)) then
     update queue.run r set started = true, started_at = queue.now() where r.task = p_task;
     insert into queue.prerequisite (task, prerequisite, needs, derived)
     select o, p_task, 'ended', true from unnest(behind_us) as o on conflict do nothing;
@@ -82,6 +83,8 @@ begin
     return;
   end if;
 
+  -- What was decided holds for an attempt that starts: this one promises nothing of the next.
+  update queue.bound b set bound = b.bound || '{"tentative": true}' where b.task = p_task;
   -- Not free. A started leaf waits for nothing; a parent may wait, through its children, for us.
   if exists (select from queue.family f where f.parent = any (blockers) and f.open > 0) then
     perform pg_advisory_xact_lock(7243004); -- two that check at once would not see each other
@@ -91,8 +94,10 @@ begin
     end if;
   end if;
   insert into queue.attempt (task, attempt, dispatcher, started_at, ended_at, outcome, error)
-    values (p_task, p_attempt, p_dispatcher, mine.started_at, t, 'waiting', jsonb_build_object('code', 'claims_not_free',
-      'message', 'what it was about to touch is not free', 'details', jsonb_build_object('tasks', to_jsonb(blockers))));
+    values (p_task, p_attempt, p_dispatcher, mine.started_at, t, case when blockers is null then 'parked' else 'waiting' end,
+      case when blockers is null then jsonb_build_object('code', 'limit_reached', 'message', 'a limit that it needs units of is reached')
+      else jsonb_build_object('code', 'claims_not_free',
+        'message', 'what it was about to touch is not free', 'details', jsonb_build_object('tasks', to_jsonb(blockers))) end);
   delete from queue.run where task = p_task;
   insert into queue.wait (task, unmet, attempts, started, limited, priority, position, doomed_by)
   values (p_task, 0, p_attempt, false, exists (select from queue.cost c where c.task = p_task), mine.priority, mine.position,
@@ -101,14 +106,36 @@ begin
   insert into queue.prerequisite (task, prerequisite, needs, derived)
   select p_task, b, 'ended', true from unnest(blockers) as b on conflict do nothing;
   perform queue.recount(array[p_task] || behind_us);
-  -- What has started and was ready is so again, and what is limited asks again.
-  if queue.make_ready(others) > 0 then
+  -- What has started and was ready is so again, and what is limited asks again: we too, where only units are lacking.
+  if queue.make_ready(case when blockers is null then array[p_task] || others else others end) > 0 then
     perform queue.wake();
   end if;
   perform queue.tell(p_changed => array[p_task]);
-  answer := 'waiting';
-  waits_for := blockers;
+  answer := case when blockers is null then 'limited' else 'waiting' end;
+  waits_for := coalesce(blockers, '{}');
   return next;
+end
+$$;
+
+-- What an attempt was bound to, or why to nothing.
+create function queue.keep_bound(p_task bigint, p_attempt integer, p_bound jsonb, p_claims jsonb, p_at timestamptz) returns void
+  language sql set search_path = pg_catalog, pg_temp as $$
+  insert into queue.bound as b (task, attempt, bound, claims, at) values (p_task, p_attempt, p_bound, p_claims, p_at)
+  on conflict (task) do update set attempt = excluded.attempt, bound = excluded.bound, claims = excluded.claims, at = excluded.at
+$$;
+
+-- For an attempt that is about to be parked since nothing can be bound: what was considered stays with the task. Its claims stay too.
+create function queue.note_unbound(p_dispatcher bigint, p_task bigint, p_attempt integer, p_about jsonb) returns boolean
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  if not queue.lease_holds(p_dispatcher) or not exists (
+    select from queue.run r where r.task = p_task and r.attempt = p_attempt and r.dispatcher = p_dispatcher) then
+    return false;
+  end if;
+  insert into queue.bound as b (task, attempt, bound, claims, at)
+  select t.id, p_attempt, p_about, t.claims, queue.now() from queue.task t where t.id = p_task
+  on conflict (task) do update set attempt = excluded.attempt, bound = excluded.bound, at = excluded.at;
+  return true;
 end
 $$;
 
@@ -185,5 +212,6 @@ end
 $$;
 
 grant execute on function
-  queue.bind(bigint, bigint, integer, text[], boolean[], jsonb), queue.take_over(bigint, integer)
+  queue.bind(bigint, bigint, integer, text[], boolean[], jsonb, jsonb),
+  queue.note_unbound(bigint, bigint, integer, jsonb), queue.take_over(bigint, integer)
   to taskomatic_client;

@@ -157,9 +157,15 @@ begin
 end
 $$;
 
-create function queue.append_log(p_task bigint, p_attempt integer, p_level text, p_message text, p_data jsonb) returns void
+-- What running tasks say, in the order in which they did, with how long ago each was said.
+create function queue.append_logs(p_lines jsonb) returns void
   language sql security definer set search_path = pg_catalog, pg_temp as $$
-  insert into queue.log (task, attempt, at, level, message, data) values (p_task, p_attempt, queue.now(), p_level, p_message, p_data)
+  insert into queue.log (task, attempt, at, level, message, data)
+  select l.task, l.attempt, queue.now() - make_interval(secs => l."agoMs" / 1000.0), l.level, l.message, l.data
+  from rows from (jsonb_to_recordset(p_lines) as (
+    task bigint, attempt integer, "agoMs" float8, level text, message text, data jsonb)) with ordinality
+    as l(task, attempt, "agoMs", level, message, data, ordinal)
+  order by l.ordinal
 $$;
 
 -- A late word of a past attempt does not replace a newer one.
@@ -186,6 +192,6 @@ end
 $$;
 
 grant execute on function
-  queue.audit_slice(bigint, integer), queue.guard_poll(integer), queue.append_log(bigint, integer, text, text, jsonb),
+  queue.audit_slice(bigint, integer), queue.guard_poll(integer), queue.append_logs(jsonb),
   queue.set_progress(bigint, integer, jsonb), queue.prune(interval, interval)
   to taskomatic_client;

@@ -1,13 +1,5 @@
 -- How what a task does would be undone: written before it is done, so that whoever undoes it needs nobody's memory.
 
-create table queue.undo_step (
-  task bigint primary key,
-  attempt integer not null,
-  step jsonb not null,      -- as the submitting layer understands it
-  at timestamptz not null
-);
-grant select on queue.undo_step to taskomatic_client;
-
 -- The first attempt's word stays: later ones may see what it has changed.
 create function queue.keep_undo(p_task bigint, p_attempt integer, p_step jsonb) returns boolean
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -29,16 +21,6 @@ begin
     from unnest(p_tasks, p_states) as u(task, state) where t.id = u.task and t.id = any (p_tasks) and t.outcome is not null;
   perform queue.tell(p_changed => p_tasks);
 end
-$$;
-
-create or replace function queue.children_of(p_parent bigint) returns jsonb
-  language sql stable set search_path = pg_catalog, pg_temp as $$
-  select jsonb_agg(jsonb_build_object('id', c.id, 'index', c.index, 'action', c.action, 'title', c.title, 'args', c.args,
-    'state', c.outcome, 'result', c.result, 'error', c.error, 'undo', c.step, 'undoes', c.undo -> 'of') order by c.id)
-  from (
-    select t.id, t.action, t.title, t.args, t.outcome, t.result, t.error, u.step, t.undo, row_number() over (order by t.id) - 1 as index
-    from queue.task t left join queue.undo_step u on u.task = t.id where t.parent = p_parent
-  ) c
 $$;
 
 grant execute on function queue.keep_undo(bigint, integer, jsonb), queue.set_undo_states(bigint[], queue.undo_state[]) to taskomatic_client;

@@ -405,18 +405,20 @@ begin
 end;
 $$;
 
--- Every host (or only one) with its free memory for a VM, and what it lacks: the emptiest first. Off VMs count when hosts are
--- compared, not when room is looked for: otherwise everything that is created before it is started would be put on one host.
+-- Hosts (all, or those of p_only) with their free memory for a VM, and what they lack: the emptiest first. Off VMs count when hosts
+-- are compared, not when room is looked for: otherwise everything that is created before it is started would be put on one host.
 create function inventory.candidates(
-  p_only text,
+  p_only text[],
   p_vm uuid,
   p_task bigint,
   p_memory_mib bigint,
   p_stores text[],
-  p_networks text[]
+  p_networks text[],
+  p_group text,
+  p_resting boolean
 ) returns table (
-  host text, connection inventory.connection, cordon_reason text, cpus integer, total_mib bigint,
-  free_mib bigint, expected_free_mib bigint, need_mib bigint, lacks_stores text[], lacks_networks text[]
+  host text, connection inventory.connection, cordon_reason text, cpus integer, arch text, peer_uri text, total_mib bigint,
+  free_mib bigint, expected_free_mib bigint, need_mib bigint, is_there boolean, lacks_stores text[], lacks_networks text[], apart_from text
 )
 language plpgsql stable set plan_cache_mode = force_generic_plan
 as $$
@@ -429,25 +431,27 @@ begin
   ), promised as (
     select r.host, sum(r.memory_mib)::bigint as mib
     from inventory.reservation r
-    where r.task <> p_task and r.vm <> p_vm and (p_only is null or r.host = p_only)
+    where r.task <> p_task and r.vm <> p_vm and (p_only is null or r.host = any (p_only))
       and not exists (
         select from inventory.whereabouts w where w.vm = r.vm and w.host = r.host and w.state = 'active'
       )
     group by r.host
   )
   select
-    h.name, h.connection, h.cordon_reason, h.cpus, h.memory_mib,
+    h.name, h.connection, h.cordon_reason, h.cpus, h.arch, h.peer_uri, h.memory_mib,
     f.free,
     f.free - coalesce(l.resting_mib, 0) + case own.state when 'defined' then own.mib else 0 end as expected,
     inventory.need_mib(p_memory_mib),
-    array(
+    coalesce(own.state = 'active', false),
+    case when p_stores = '{}' then '{}'::text[] else array(
       select s from unnest(p_stores) s
       where not exists (select from inventory.pool p where p.host = h.name and p.store = s and p.active)
-    ),
-    array(
+    ) end,
+    case when p_networks = '{}' then '{}'::text[] else array(
       select n from unnest(p_networks) n
       where not exists (select from inventory.network k where k.host = h.name and k.name = n and k.active)
-    )
+    ) end,
+    case when p_group is not null then inventory.kept_apart(p_vm, h.name, p_group, p_resting) end
   from inventory.host h
   left join inventory.host_load l on l.host = h.name
   left join promised on promised.host = h.name
@@ -456,7 +460,7 @@ begin
     select inventory.usable_mib(coalesce(h.memory_mib, 0)) - coalesce(l.active_mib, 0) - coalesce(promised.mib, 0)
       + case own.state when 'active' then own.mib else 0 end as free
   ) f
-  where p_only is null or h.name = p_only
+  where p_only is null or h.name = any (p_only)
   order by expected desc, h.name;
 end;
 $$;

@@ -34,69 +34,51 @@ return (
   order by 1 limit 1
 );
 
--- Hosts (all, or those of p_only) with their free memory for a VM, and what they lack: the emptiest first. Off VMs count when hosts
--- are compared, not when room is looked for: otherwise everything that is created before it is started would be put on one host.
-drop function inventory.candidates(text, uuid, bigint, bigint, text[], text[]);
-create function inventory.candidates(
-  p_only text[],
-  p_vm uuid,
-  p_task bigint,
-  p_memory_mib bigint,
-  p_stores text[],
-  p_networks text[],
-  p_group text,
-  p_resting boolean
-) returns table (
-  host text, connection inventory.connection, cordon_reason text, cpus integer, arch text, peer_uri text, total_mib bigint,
-  free_mib bigint, expected_free_mib bigint, need_mib bigint, is_there boolean, lacks_stores text[], lacks_networks text[], apart_from text
+-- Promises memory for a VM on a host that is given, if it has room and no VM that this one is kept apart from. Without success
+-- nothing is promised and the host's row is not kept locked: whoever held two hosts' rows could wait for another who holds them the
+-- other way round.
+create function inventory.reserve(p_task bigint, p_host text, p_vm uuid, p_memory_mib bigint) returns table (
+  reserved boolean, free_mib bigint, expected_free_mib bigint, need_mib bigint, is_there boolean, apart_from text, kept_apart text
 )
-language plpgsql stable set plan_cache_mode = force_generic_plan
+language plpgsql set plan_cache_mode = force_generic_plan
 as $$
+#variable_conflict use_column
+declare
+  found_host record;
 begin
-  return query
-  with own as (
-    -- Where it is already, it needs no more.
-    select w.host, w.state, inventory.need_mib(w.max_memory_mib) as mib
-    from inventory.whereabouts w where w.vm = p_vm and w.state in ('active', 'defined')
-  ), promised as (
-    select r.host, sum(r.memory_mib)::bigint as mib
-    from inventory.reservation r
-    where r.task <> p_task and r.vm <> p_vm and (p_only is null or r.host = any (p_only))
-      and not exists (
-        select from inventory.whereabouts w where w.vm = r.vm and w.host = r.host and w.state = 'active'
-      )
-    group by r.host
-  )
-  select
-    h.name, h.connection, h.cordon_reason, h.cpus, h.arch, h.peer_uri, h.memory_mib,
-    f.free,
-    f.free - coalesce(l.resting_mib, 0) + case own.state when 'defined' then own.mib else 0 end as expected,
-    inventory.need_mib(p_memory_mib),
-    coalesce(own.state = 'active', false),
-    case when p_stores = '{}' then '{}'::text[] else array(
-      select s from unnest(p_stores) s
-      where not exists (select from inventory.pool p where p.host = h.name and p.store = s and p.active)
-    ) end,
-    case when p_networks = '{}' then '{}'::text[] else array(
-      select n from unnest(p_networks) n
-      where not exists (select from inventory.network k where k.host = h.name and k.name = n and k.active)
-    ) end,
-    case when p_group is not null then inventory.kept_apart(p_vm, h.name, p_group, p_resting) end
-  from inventory.host h
-  left join inventory.host_load l on l.host = h.name
-  left join promised on promised.host = h.name
-  left join own on own.host = h.name
-  cross join lateral (
-    select inventory.usable_mib(coalesce(h.memory_mib, 0)) - coalesce(l.active_mib, 0) - coalesce(promised.mib, 0)
-      + case own.state when 'active' then own.mib else 0 end as free
-  ) f
-  where p_only is null or h.name = any (p_only)
-  order by expected desc, h.name;
+  reserved := false;
+  select l.value into kept_apart from inventory.vm_label l where l.vm = p_vm and l.key = 'anti-affinity';
+  begin
+    perform from inventory.host h where h.name = p_host for no key update;
+    -- A later statement than the lock: what was promised while we waited is seen.
+    select * into found_host from inventory.candidates(
+      array[p_host], p_vm, p_task, p_memory_mib, '{}'::text[], '{}'::text[], kept_apart, false);
+    if found_host.host is null
+      or not (found_host.is_there or (found_host.apart_from is null and found_host.free_mib >= found_host.need_mib)) then
+      raise exception using errcode = 'TKNRM', message = 'no room';
+    end if;
+    if not found_host.is_there then
+      insert into inventory.reservation as r (task, host, vm, memory_mib) values (p_task, p_host, p_vm, found_host.need_mib)
+      on conflict (task) do update set
+        host = excluded.host, vm = excluded.vm, memory_mib = excluded.memory_mib, made_at = clock_timestamp();
+    end if;
+    reserved := true;
+  exception when sqlstate 'TKNRM' then
+    null;
+  end;
+  if found_host.host is null then
+    return;
+  end if;
+  free_mib := found_host.free_mib;
+  expected_free_mib := found_host.expected_free_mib;
+  need_mib := found_host.need_mib;
+  is_there := found_host.is_there;
+  apart_from := found_host.apart_from;
+  return next;
 end;
 $$;
 
 grant select, insert, update, delete on inventory.vm_label, inventory.host_label to taskomatic_client;
 grant execute on function
-  inventory.kept_apart(uuid, text, text, boolean),
-  inventory.candidates(text[], uuid, bigint, bigint, text[], text[], text, boolean)
+  inventory.kept_apart(uuid, text, text, boolean), inventory.reserve(bigint, text, uuid, bigint)
   to taskomatic_client;

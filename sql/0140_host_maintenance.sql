@@ -37,6 +37,21 @@ create trigger host_answers_again before update of connection on inventory.host
   for each row when (new.connection = 'up' and new.off_at is not null and new.off_ended_at is null)
   execute function inventory.end_off();
 
+-- What may be arriving on a host: attempts that were bound to it and not looked at since, and room that is promised there to tasks
+-- that are still open. A promise outlives its task by a moment.
+create function inventory.arriving(p_host text) returns bigint
+language sql stable
+return (
+  select count(*) from (
+    select w.vm from inventory.whereabouts w where w.host = p_host and w.state = 'unknown'
+    union
+    select r.vm from inventory.reservation r
+    where r.host = p_host
+      and exists (select from queue.place q where q.task = r.task)
+      and not exists (select from inventory.whereabouts w where w.vm = r.vm and w.host = p_host and w.state = 'active')
+  ) a
+);
+
 -- Safe to reboot: cleared, and nothing is active there or may be arriving. After a reboot the host is listed again before it counts
 -- as up, so that what its own autostart has brought up shows here.
 create function inventory.in_maintenance(p_host text) returns boolean
@@ -44,10 +59,8 @@ language sql stable
 return exists (
   select from inventory.host h where h.name = p_host and h.maintenance_since is not null
 ) and not exists (
-  select from inventory.whereabouts w where w.host = p_host and w.state in ('active', 'unknown')
-) and not exists (
-  select from inventory.reservation r where r.host = p_host
-);
+  select from inventory.whereabouts w where w.host = p_host and w.state = 'active'
+) and inventory.arriving(p_host) = 0;
 
 -- Begins the maintenance of a cleared host if nothing is active there and nothing may be arriving. Returns what there is, by state.
 create function inventory.begin_maintenance(p_host text) returns table (active integer, arriving integer)
@@ -56,12 +69,8 @@ as $$
 begin
   -- Whoever is bound to the host from now on sees that it is cordoned.
   perform from inventory.host h where h.name = p_host for no key update;
-  select count(*) filter (where w.state = 'active'), count(*) filter (where w.state = 'unknown')
-    into active, arriving
-    from inventory.whereabouts w where w.host = p_host and w.state in ('active', 'unknown');
-  select arriving + count(*) into arriving from inventory.reservation r
-    where r.host = p_host and not exists (
-      select from inventory.whereabouts w where w.vm = r.vm and w.host = p_host and w.state in ('active', 'unknown'));
+  select count(*) into active from inventory.whereabouts w where w.host = p_host and w.state = 'active';
+  arriving := inventory.arriving(p_host);
   update inventory.host h
     set maintenance_since = case when active + arriving = 0 then coalesce(h.maintenance_since, clock_timestamp()) end
     where h.name = p_host and h.cordon_reason is not null;
@@ -129,4 +138,4 @@ $$;
 
 grant select, insert, update, delete on inventory.cleared to taskomatic_client;
 grant execute on function inventory.in_maintenance(text), inventory.begin_maintenance(text),
-  inventory.confirm_off(text, text, text), inventory.leave_behind(uuid, text) to taskomatic_client;
+  inventory.arriving(text), inventory.confirm_off(text, text, text), inventory.leave_behind(uuid, text) to taskomatic_client;

@@ -1,51 +1,3 @@
-drop function queue.closing_edges(bigint[]);
-
--- The edges by which lines close where `p_leaving` leave them: who waited for what was before them only through them waits for it
--- itself from now on. (Without this, tried in a model: 1,594 of 3,000 runs had two conflicting tasks together.) Of all their lines, or
--- only of those on p_resources: the caller holds these resources, others may change under it.
-create function queue.closing_edges(p_leaving bigint[], p_resources integer[] default null) returns table (task bigint, prerequisite bigint)
-  language plpgsql set search_path = pg_catalog, pg_temp set jit = off as $$
-#variable_conflict use_column
-declare
-  f_resource integer[]; f_position bigint[]; f_task bigint[]; f_exclusive boolean[];
-begin
-  with gone as (
-    select c.resource, c.position, c.exclusive,
-      (select max(p.position) from queue.claim p
-        where p.resource = c.resource and p.exclusive and not p.own and p.position < c.position and p.task <> all (p_leaving)) as previous,
-      (select min(n.position) from queue.claim n
-        where n.resource = c.resource and n.exclusive and not n.own and n.position > c.position and n.task <> all (p_leaving)) as next
-    from queue.claim c where c.task = any (p_leaving) and not c.own and c.position is not null
-      and (p_resources is null or c.resource = any (p_resources))
-  ), followers as (
-    -- After an exclusive claim: the sharers up to the next exclusive one, and that.
-    select f.resource, f.position, f.task, f.exclusive from gone g
-    join queue.claim f on f.resource = g.resource and f.position > g.position and f.position <= coalesce(g.next, f.position)
-    where g.exclusive and not f.own and f.task <> all (p_leaving)
-    union
-    -- After a shared one: the next exclusive, and only if no other sharer stands between it and the exclusive before.
-    select f.resource, f.position, f.task, f.exclusive from gone g
-    join queue.claim f on f.resource = g.resource and f.position = g.next
-    where not g.exclusive and not f.own and f.exclusive and not exists (
-      select from queue.claim o where o.resource = g.resource and not o.own and not o.exclusive
-        and o.position > coalesce(g.previous, 0) and o.position < g.next and o.task <> all (p_leaving))
-  ), span as (
-    select resource, min(position) as first, max(position) as last from followers group by resource
-  ), whole as (
-    -- Where one line has several gaps, what stands between them counts as well: what follows the second gap waits for that, not for
-    -- what followed the first. Edges that are there already are not added again.
-    select c.resource, c.position, c.task, c.exclusive from span s
-    join queue.claim c on c.resource = s.resource and c.position between s.first and s.last
-    where not c.own and c.task <> all (p_leaving)
-  )
-  select array_agg(resource), array_agg(position), array_agg(task), array_agg(exclusive)
-  into f_resource, f_position, f_task, f_exclusive from whole;
-  if f_task is not null then
-    return query select * from queue.line_edges(f_resource, f_position, f_task, f_exclusive, p_leaving);
-  end if;
-end
-$$;
-
 -- Rewriting tasks that have not begun: other arguments, and what follows from them, in the same place in the queue. Who asks has
 -- decided that the task is possible so; here it is only kept in order.
 --
@@ -234,4 +186,14 @@ begin
 end
 $$;
 
-grant execute on function queue.rewrite(jsonb, text) to taskomatic_client;
+-- Who decides on rewrites first keeps everybody else from what they are about: nothing is bound or expanded, nothing that claims one of
+-- these resources is submitted, until the transaction ends.
+create function queue.lock_for_rewriting(p_names text[]) returns void
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  perform pg_advisory_xact_lock(7243003);
+  perform from queue.resource where name = any (p_names collate "C") order by name for update;
+end
+$$;
+
+grant execute on function queue.rewrite(jsonb, text), queue.lock_for_rewriting(text[]) to taskomatic_client;

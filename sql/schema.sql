@@ -944,17 +944,6 @@ $$;
 
 ALTER FUNCTION queue.ancestors(p_task bigint) OWNER TO taskomatic_owner;
 
--- Name: append_log(bigint, integer, text, text, jsonb); Type: FUNCTION; Schema: queue
-
-CREATE FUNCTION queue.append_log(p_task bigint, p_attempt integer, p_level text, p_message text, p_data jsonb) RETURNS void
-    LANGUAGE sql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-  insert into queue.log (task, attempt, at, level, message, data) values (p_task, p_attempt, queue.now(), p_level, p_message, p_data)
-$$;
-
-ALTER FUNCTION queue.append_log(p_task bigint, p_attempt integer, p_level text, p_message text, p_data jsonb) OWNER TO taskomatic_owner;
-
 -- Name: append_logs(jsonb); Type: FUNCTION; Schema: queue
 
 CREATE FUNCTION queue.append_logs(p_lines jsonb) RETURNS void
@@ -5228,11 +5217,6 @@ REVOKE ALL ON FUNCTION queue.after_unstarted(p_tasks bigint[]) FROM PUBLIC;
 -- Name: FUNCTION ancestors(p_task bigint); Type: ACL; Schema: queue
 
 REVOKE ALL ON FUNCTION queue.ancestors(p_task bigint) FROM PUBLIC;
-
--- Name: FUNCTION append_log(p_task bigint, p_attempt integer, p_level text, p_message text, p_data jsonb); Type: ACL; Schema: queue
-
-REVOKE ALL ON FUNCTION queue.append_log(p_task bigint, p_attempt integer, p_level text, p_message text, p_data jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION queue.append_log(p_task bigint, p_attempt integer, p_level text, p_message text, p_data jsonb) TO taskomatic_client;
 
 -- Name: FUNCTION append_logs(p_lines jsonb); Type: ACL; Schema: queue
 
