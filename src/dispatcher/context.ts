@@ -13,6 +13,7 @@ import { parseResource } from '../model/resource.ts'
 import type { ClaimedTask } from '../queue/dispatch.ts'
 import { setProgress } from '../queue/log.ts'
 import { Staging } from '../staging/staging.ts'
+import { hasParts } from '../queue/under-way.ts'
 import { dropEffects, setUndoStates } from '../queue/undo.ts'
 import type { Place } from './choose-host.ts'
 import { LogLines } from './log-lines.ts'
@@ -73,6 +74,7 @@ export function createContexts(
       clearing: createClearing(database, parts.registry, { id, title: task.title, by: task.by }),
       proposeMoves: (asked) => proposeMoves(database, asked),
       planChildren: (requests) => planChildren(database, parts.registry, { id, by: task.by }, requests),
+      hasParts: () => hasParts(database, id),
       dropPromises: () => dropEffects(database, { task: id, attempt }),
       markUndone: (tasks) => setUndoStates(database, tasks)
     }

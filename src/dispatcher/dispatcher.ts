@@ -1,30 +1,21 @@
 // The dispatcher: takes runnable tasks as slots are free, runs each, records its end. It is woken by submissions, by ends and by
 // notifications of other processes; the guard poll looks for what all of these missed and says so loudly.
-import { AsyncLocalStorage } from 'node:async_hooks'
 import { performance } from 'node:perf_hooks'
 import type { Logger } from 'pino'
 import type { Action } from '../actions/action.ts'
-import {
-  beat,
-  registerDispatcher,
-  settle,
-  takeOver,
-  unpark,
-  unregisterDispatcher,
-  type ClaimedTask,
-  type End
-} from '../queue/dispatch.ts'
 import { resource } from '../model/resource.ts'
+import { settle, takeOver, unpark, type ClaimedTask, type End } from '../queue/dispatch.ts'
 import { channels } from '../queue/notify.ts'
-import { stopFailing } from '../queue/undo.ts'
 import { cancelRequests } from '../queue/requests.ts'
+import { stopFailing } from '../queue/undo.ts'
 import { anyRoom, roomKey } from './choose-host.ts'
 import { createContexts, type ContextParts } from './context.ts'
 import { executeTask, isPassing, later, type Execution } from './execute.ts'
-import { LookAgain } from './look-again.ts'
-import { wakeParkedInVain, type ParkingParts } from './parking.ts'
 import { faultOf } from './fault.ts'
 import { Guard, lookForReadyMs } from './guard.ts'
+import { Lease } from './lease.ts'
+import { LookAgain } from './look-again.ts'
+import { wakeParkedInVain, type ParkingParts } from './parking.ts'
 
 export type DispatcherOptions = ContextParts &
   ParkingParts & {
@@ -74,16 +65,13 @@ type Slot = { task: ClaimedTask; abort: AbortController; done: Promise<void> }
 class RunningDispatcher implements Dispatcher {
   readonly #options: DispatcherOptions
   readonly #workers: number
-  readonly #leaseMs: number
+  readonly #lease: Lease
+  readonly #contexts: ReturnType<typeof createContexts>
   readonly #slots = new Map<number, Slot>()
   readonly #timers = new Set<NodeJS.Timeout>()
   #ends: End[] = []
-  #id = 0
-  #lastBeat = 0
   #woken = false
   readonly #lookAgain: LookAgain
-  /** Under which lease what runs was taken: a later lease of ours does not cover it. */
-  readonly #lease = new AsyncLocalStorage<number>()
   /** When the attempts whose ends are to be recorded began. */
   readonly #begun = new WeakMap<End, number>()
   /** Of a part of a complex task, and bad: its plan may have to stop. */
@@ -94,35 +82,36 @@ class RunningDispatcher implements Dispatcher {
   #stopping: Promise<void> | undefined
   #listening: { stop(): Promise<void> } | undefined
   #execution: Execution | undefined
-  #flush: () => Promise<void> = () => Promise.resolve()
 
   constructor(options: DispatcherOptions) {
     this.#options = options
     this.#workers = options.workers ?? 256
-    this.#leaseMs = options.leaseMs ?? 10_000
+    const { database, log, instance } = options
+    this.#lease = new Lease(database, `${instance}/${process.pid}`, options.leaseMs ?? 10_000)
+    this.#contexts = createContexts(options)
     this.#guard = new Guard({
-      database: options.database,
-      log: options.log,
-      leaseMs: this.#leaseMs,
+      database,
+      log,
+      leaseMs: this.#lease.ms,
       isIdle: () => !this.#stopping && !this.#pumping && this.#slots.size < this.#workers,
       isListening: () => this.#listening !== undefined,
       wake: () => this.wake()
     })
     const looking = () => (this.#stopping ? undefined : this.#execution)
-    this.#lookAgain = new LookAgain(looking, options.log, (end) => this.#record(end))
+    this.#lookAgain = new LookAgain(looking, log, (end) => this.#record(end))
   }
 
   async start(): Promise<void> {
     const { database, log } = this.#options
-    await this.#register()
+    await this.#begin()
     if (this.#options.listen ?? true) this.#listening = await database.listen(channels.ready, () => this.#heard())
-    this.#every(this.#leaseMs / 3.5, () => this.#beat())
-    this.#every(this.#leaseMs / 3, () => this.#takeOver())
+    this.#every(this.#lease.ms / 3.5, () => this.#beat())
+    this.#every(this.#lease.ms / 3, () => this.#takeOver())
     this.#every(lookAgainMs, () => this.#lookAgain.round())
     this.#every(lookForReadyMs, () => this.#lookForReady())
     const guardPollMs = this.#options.guardPollMs ?? 5000
     if (guardPollMs > 0) this.#every(guardPollMs, () => this.#poll())
-    log.info({ dispatcher: this.#id, workers: this.#workers, leaseMs: this.#leaseMs }, 'dispatcher started')
+    log.info({ dispatcher: this.#lease.id, workers: this.#workers, leaseMs: this.#lease.ms }, 'dispatcher started')
     this.wake()
   }
 
@@ -157,11 +146,7 @@ class RunningDispatcher implements Dispatcher {
   }
 
   whyFenced(): string | undefined {
-    const taken = this.#lease.getStore()
-    if (taken !== undefined && taken !== this.#id)
-      return `dispatcher ${taken}, which had taken the task, has lost its lease`
-    if (this.#mayWrite()) return undefined
-    return `the lease of dispatcher ${this.#id} was last renewed ${Math.round(performance.now() - this.#lastBeat)} ms ago`
+    return this.#lease.whyFenced()
   }
 
   stop(): Promise<void> {
@@ -169,26 +154,17 @@ class RunningDispatcher implements Dispatcher {
     return this.#stopping
   }
 
-  async #register(): Promise<void> {
-    const { database, instance } = this.#options
-    const at = performance.now()
-    this.#id = (await registerDispatcher(database, { name: `${instance}/${process.pid}`, leaseMs: this.#leaseMs })).id
-    this.#lastBeat = at
-    const contexts = createContexts(this.#options)
-    this.#flush = () => contexts.flush()
+  async #begin(): Promise<void> {
+    await this.#lease.begin()
+    const { database, registry } = this.#options
+    const signalOf = (task: number) => this.#slots.get(task)?.abort.signal ?? AbortSignal.abort()
     this.#execution = {
       database,
-      dispatcher: this.#id,
-      registry: this.#options.registry,
-      contextFor: (task, state, place) =>
-        contexts.contextFor(task, state, place, this.#slots.get(task.id)?.abort.signal ?? AbortSignal.abort()),
-      refresh: (claims, host) => contexts.refresh(claims, host)
+      dispatcher: this.#lease.id,
+      registry,
+      contextFor: (task, state, place) => this.#contexts.contextFor(task, state, place, signalOf(task.id)),
+      refresh: (claims, host) => this.#contexts.refresh(claims, host)
     }
-  }
-
-  /** Half a lease without a beat, by a clock that nobody sets: whoever takes over must find us quiet. */
-  #mayWrite(): boolean {
-    return performance.now() - this.#lastBeat < this.#leaseMs / 2
   }
 
   /** Records ends and takes tasks until there is neither an end to record nor anything to take. */
@@ -201,34 +177,45 @@ class RunningDispatcher implements Dispatcher {
       const take = this.#stopping ? 0 : this.#workers - this.#slots.size
       try {
         // Who hears of an end finds in its log what was said before.
-        if (ends.length > 0) await this.#flush()
-        const answer = await settle(this.#options.database, { dispatcher: this.#id, ends, take: Math.max(0, take) })
+        if (ends.length > 0) await this.#contexts.flush()
+        const request = { dispatcher: this.#lease.id, ends, take: Math.max(0, take) }
+        const answer = await settle(this.#options.database, request)
         for (const { task, attempt, outcome } of answer.settled) {
           if (outcome === 'stale') this.#options.log.warn({ task, attempt }, 'the report of a past attempt was refused')
         }
-        for (const task of answer.claimed) this.#beginOrGiveBack(task)
+        for (const task of answer.claimed) this.#takeOrGiveBack(task)
         if (take > 0 && answer.claimed.length === take) this.#woken = true
         this.#wakeAt(answer.nextDueMs)
-        if (ends.some((end) => this.#badParts.has(end))) await stopFailing(this.#options.database)
-        if ((await wakeParkedInVain(this.#options, ends, (end) => this.#begun.get(end) ?? 0)) > 0) this.#woken = true
       } catch (error) {
         this.#ends = [...ends, ...this.#ends]
         this.#options.log.error({ err: error }, 'ends could not be recorded; trying again')
-        await this.#pause(Math.min(1000, this.#leaseMs / 10))
-        if (this.#stopping && !this.#mayWrite()) return
+        await this.#pause(Math.min(1000, this.#lease.ms / 10))
+        if (this.#stopping && !this.#lease.mayWrite) return
         this.#woken = true
+        continue
       }
+      await this.#followUp(ends)
+    }
+  }
+
+  /** What recorded ends ask for beside what the queue does by itself. Should it fail, timers and the guard make good for it. */
+  async #followUp(ends: readonly End[]): Promise<void> {
+    try {
+      if (ends.some((end) => this.#badParts.has(end))) await stopFailing(this.#options.database)
+      if ((await wakeParkedInVain(this.#options, ends, (end) => this.#begun.get(end) ?? 0)) > 0) this.#woken = true
+    } catch (error) {
+      this.#options.log.error({ err: error }, 'what follows from ends was not done yet')
     }
   }
 
   /** What was asked for before the drain began and came after it is not begun: whoever is left takes it. */
-  #beginOrGiveBack(task: ClaimedTask): void {
-    if (!this.#stopping) return this.#begin(task)
+  #takeOrGiveBack(task: ClaimedTask): void {
+    if (!this.#stopping) return this.#take(task)
     const error = { code: 'draining', message: 'the dispatcher that took it was stopping: it was not begun' }
     this.#ends.push({ task: task.id, attempt: task.attempt, outcome: 'retry', afterMs: 0, error })
   }
 
-  #begin(task: ClaimedTask): void {
+  #take(task: ClaimedTask): void {
     const abort = new AbortController()
     const slot: Slot = { task, abort, done: Promise.resolve() }
     this.#slots.set(task.id, slot)
@@ -257,7 +244,7 @@ class RunningDispatcher implements Dispatcher {
     const execution = this.#execution
     if (!execution) throw new Error('not started')
     try {
-      return await this.#lease.run(this.#id, () => executeTask(execution, task))
+      return await this.#lease.cover(() => executeTask(execution, task))
     } catch (error) {
       if (isPassing(error)) return { task: task.id, attempt: task.attempt, ...later(error, undefined) }
       this.#options.log.error({ err: error, task: task.id, action: task.action }, 'task ended by a fault')
@@ -274,19 +261,16 @@ class RunningDispatcher implements Dispatcher {
 
   async #cancelAsked(): Promise<void> {
     if (this.#slots.size === 0) return
-    for (const task of await cancelRequests(this.#options.database, this.#id)) this.#slots.get(task)?.abort.abort()
+    for (const task of await cancelRequests(this.#options.database, this.#lease.id))
+      this.#slots.get(task)?.abort.abort()
   }
 
   async #beat(): Promise<void> {
-    const at = performance.now()
-    if ((await beat(this.#options.database, this.#id)) === 'alive') {
-      this.#lastBeat = at
-      return
-    }
-    this.#options.log.error({ dispatcher: this.#id }, 'the lease was lost; what ran is left to whoever took over')
+    if ((await this.#lease.beat()) === 'alive') return
+    this.#options.log.error({ dispatcher: this.#lease.id }, 'the lease was lost; what ran is left to whoever took over')
     for (const slot of this.#slots.values()) slot.abort.abort()
     if (!this.#stopping) {
-      await this.#register()
+      await this.#begin()
       this.wake()
     }
   }
@@ -294,10 +278,10 @@ class RunningDispatcher implements Dispatcher {
   /** Tasks whose dispatcher is gone go on here: each is looked for before anything is done. */
   async #takeOver(): Promise<void> {
     const free = this.#workers - this.#slots.size
-    if (this.#stopping || free <= 0 || !this.#mayWrite()) return
-    for (const task of await takeOver(this.#options.database, this.#id, free)) {
+    if (this.#stopping || free <= 0 || !this.#lease.mayWrite) return
+    for (const task of await takeOver(this.#options.database, this.#lease.id, free)) {
       this.#options.log.warn({ task: task.id, action: task.action }, 'taken over: the dispatcher that ran it is gone')
-      this.#begin(task)
+      this.#take(task)
     }
   }
 
@@ -330,7 +314,7 @@ class RunningDispatcher implements Dispatcher {
   }
 
   async #drain(): Promise<void> {
-    const { log, database } = this.#options
+    const { log } = this.#options
     clearTimeout(this.#due)
     await this.#listening?.stop()
     await this.#pumping
@@ -340,9 +324,7 @@ class RunningDispatcher implements Dispatcher {
     await this.#pumping
     for (const timer of this.#timers) clearInterval(timer)
     if (this.#slots.size > 0) log.warn({ tasks: [...this.#slots.keys()] }, 'left running work to whoever takes over')
-    // Others take over at once: what is left here writes nothing more.
-    this.#lastBeat = Number.NEGATIVE_INFINITY
-    await unregisterDispatcher(database, this.#id)
-    log.info({ dispatcher: this.#id }, 'dispatcher stopped')
+    await this.#lease.end()
+    log.info({ dispatcher: this.#lease.id }, 'dispatcher stopped')
   }
 }

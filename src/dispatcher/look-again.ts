@@ -3,7 +3,6 @@
 import type { Logger } from 'pino'
 import type { Action } from '../actions/action.ts'
 import { hostOffError } from '../actions/host-refusal.ts'
-import { internalActions } from '../actions/internal.ts'
 import type { Database } from '../db/open.ts'
 import { HostError } from '../host/error.ts'
 import { resource } from '../model/resource.ts'
@@ -38,8 +37,8 @@ async function probeTask(looking: Looking, task: ClaimedTask): Promise<End | nul
  */
 async function settleOff(looking: Looking, task: ClaimedTask, host: string): Promise<End | null> {
   const claims = await boundClaims(looking.database, task.id)
-  // A plan is no task of the host: what it could not undo waits for a verdict.
-  if (internalActions.has(task.action)) return null
+  // One that is made of parts is no task of the host: what its parts left waits for a verdict.
+  if (looking.registry.get(task.action)?.afterChildren) return null
   if (boundPlace(task).host !== host && !claims.includes(resource.host(host))) return null
   const end = await probeTask(looking, task).catch((error: unknown) => {
     if (error instanceof HostError && error.host === host) return null

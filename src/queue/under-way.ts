@@ -68,12 +68,12 @@ export async function standBehind(sql: Sql, task: number, tasks: readonly number
   return new Set(rows.map(({ task: id }) => id))
 }
 
-/** The arguments of a task's parts, by id. */
-export async function argsOfParts(sql: Sql, parent: number): Promise<Map<number, JsonObject>> {
-  const rows = await sql.query<{ id: number; args: JsonObject }>(`select id, args from queue.task where parent = $1`, [
-    parent
+/** Whether it has expanded. */
+export async function hasParts(sql: Sql, task: number): Promise<boolean> {
+  const [row] = await sql.query<{ has: boolean }>(`select exists (select from queue.family where parent = $1) as has`, [
+    task
   ])
-  return new Map(rows.map(({ id, args }) => [id, args]))
+  return row?.has ?? false
 }
 
 /** Who asked to cancel it, if anybody did. */
