@@ -147,6 +147,8 @@ export interface ActionContext {
   planChildren(requests: readonly RequestedTask[]): Promise<PlannedChildren>
   /** The queue and the inventory as a whole, for what empties a host and what fills it again. */
   readonly clearing: Clearing
+  /** Whether this task has expanded, now or in an earlier attempt. */
+  hasParts(): Promise<boolean>
   /** What this task promised by its effects will not come about: no request is accepted on the strength of it any more. */
   dropPromises(): Promise<void>
   /** Tells on tasks that have ended what became of their undoing. */
@@ -158,6 +160,8 @@ export interface Action<S extends TObject = TObject> {
   readonly name: string
   readonly summary: string
   readonly args: S
+  /** The argument that names the host it brings a VM to, if one does: clearing that host sends it elsewhere while it is queued. */
+  readonly bringsVmTo?: string
   /** True when it cannot be undone: said before it runs. */
   readonly irreversible?: boolean
   /** Fills in what must be the same however often the task runs: a UUID, MAC addresses. Once, at submission, before anything else. */

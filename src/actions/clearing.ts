@@ -16,11 +16,11 @@ import {
 } from '../inventory/clearing.ts'
 import { beginMaintenance } from '../inventory/maintenance.ts'
 import { resource } from '../model/resource.ts'
-import { argsOfParts, askedToCancel, runningOn } from '../queue/under-way.ts'
+import { askedToCancel, runningOn } from '../queue/under-way.ts'
 import type { Action } from './action.ts'
 import type { HostClearArgs } from './host-clear-args.ts'
 import { preflightClear, type ClearRow } from './host-clear-preflight.ts'
-import { closeAndRequeue, namesHost, type Requeued } from './host-clear-queue.ts'
+import { closeAndRequeue, type Requeued } from './host-clear-queue.ts'
 
 export interface Clearing {
   /** Cordons the host; what was queued for it by name goes elsewhere or is held. */
@@ -37,8 +37,6 @@ export interface Clearing {
   record(host: string, taken: readonly { vm: string; how: Taken }[]): Promise<void>
   taken(host: string): Promise<ClearedVm[]>
   forget(host: string, vms: readonly string[]): Promise<void>
-  /** The arguments of the task's parts, by id. */
-  parts(): Promise<Map<number, JsonObject>>
   /** Who asked to cancel the task, if anybody did. */
   cancelled(): Promise<{ by: string; reason: string | null } | undefined>
 }
@@ -56,7 +54,7 @@ export function createClearing(
     async quiet(host, unbound, signal) {
       for (let waitMs = firstLookMs; ; waitMs = Math.min(lastLookMs, waitMs * 2)) {
         const now = await runningOn(database, { resource: resource.host(host), attempts: unbound, but: task.id })
-        const arriving = now.running.filter(({ action, args }) => brings(action, args, host))
+        const arriving = now.running.filter(({ action, args }) => brings(registry.get(action), args, host))
         if (now.unbound.length === 0 && arriving.length === 0) return
         await delay(waitMs, undefined, { signal })
       }
@@ -68,14 +66,13 @@ export function createClearing(
     record: (host, taken) => recordCleared(database, host, task.id, taken),
     taken: (host) => clearedFrom(database, host),
     forget: (host, vms) => forgetCleared(database, host, vms),
-    parts: () => argsOfParts(database, task.id),
     cancelled: () => askedToCancel(database, task.id)
   }
 }
 
 /** A task that runs on the host and makes a VM active or defined there. A migration claims both hosts: its target counts. */
-function brings(action: string, args: JsonObject, host: string): boolean {
-  const argument = namesHost[action]
+function brings(action: Action | undefined, args: JsonObject, host: string): boolean {
+  const argument = action?.bringsVmTo
   if (argument === undefined) return false
-  return action !== 'vm.migrate' || args[argument] === undefined || args[argument] === host
+  return action?.name !== 'vm.migrate' || args[argument] === undefined || args[argument] === host
 }

@@ -1,6 +1,6 @@
 // How a host may be cleared: the schema.
 import { Type, type Static } from 'typebox'
-import { HostRef } from './refs.ts'
+import { HostRef, lineOfText } from './refs.ts'
 
 const flag = (description: string) =>
   Type.Optional(Type.Boolean({ description: `${description}; default false`, default: false }))
@@ -10,15 +10,7 @@ const defaultClearTimeoutSeconds = 21_600
 export const hostClearArgs = Type.Object(
   {
     host: HostRef,
-    reason: Type.Optional(
-      Type.String({
-        description: 'Why, for whoever finds the host closed; default that it is being cleared',
-        minLength: 1,
-        maxLength: 500,
-        pattern: '^[^\\x00-\\x1f\\x7f]+$',
-        'x-rule': 'one line of text'
-      })
-    ),
+    reason: Type.Optional(lineOfText('Why, for whoever finds the host closed; default that it is being cleared')),
     vms: Type.Optional(
       Type.Union([Type.Literal('migrate'), Type.Literal('shut-down'), Type.Literal('delete')], {
         description:

@@ -15,35 +15,31 @@ const mostRounds = 5
 /** So many are named in a message. */
 const mostNamed = 8
 
-type Part = EndedChild & { args: JsonObject }
-
 export async function afterClear(
   ctx: ActionContext,
   given: HostClearArgs,
   children: readonly EndedChild[],
   step: Step
 ): Promise<Outcome> {
-  const args = await ctx.clearing.parts()
-  const parts = children.map((child) => ({ ...child, args: args.get(child.id) ?? {} }))
-  await ctx.clearing.record(given.host, takenBy(parts))
+  await ctx.clearing.record(given.host, takenBy(children))
   const cancelled = await ctx.clearing.cancelled()
-  if (cancelled) return cancelledClear(ctx, given, parts)
+  if (cancelled) return cancelledClear(ctx, given, children)
   step('look at the host again')
   await ctx.observe.host(given.host)
-  const next = await nextParts(ctx, given, parts)
+  const next = await nextParts(ctx, given, children)
   if (next.length > 0 && ctx.task.attempt <= mostRounds) {
     const { children: more, refused } = await ctx.planChildren(next)
     for (const { error } of refused) ctx.log('error', `not possible: ${error.message}`)
     if (more.length > 0) return expand(more)
   }
-  return endClear(ctx, given, parts, step)
+  return endClear(ctx, given, children, step)
 }
 
 const textOf = (args: JsonObject, key: string): string => (typeof args[key] === 'string' ? args[key] : '')
 
-const vmOf = ({ args }: Part): string => textOf(args, 'vm')
+const vmOf = ({ args }: EndedChild): string => textOf(args, 'vm')
 
-function takenBy(parts: readonly Part[]): { vm: string; how: Taken }[] {
+function takenBy(parts: readonly EndedChild[]): { vm: string; how: Taken }[] {
   return parts
     .filter(({ state }) => state === 'complete')
     .flatMap((part): { vm: string; how: Taken }[] => {
@@ -54,7 +50,11 @@ function takenBy(parts: readonly Part[]): { vm: string; how: Taken }[] {
 }
 
 /** What is left to do: VMs that nobody has dealt with yet, those that failed and are to be shut down, then pools. */
-async function nextParts(ctx: ActionContext, given: HostClearArgs, parts: readonly Part[]): Promise<RequestedTask[]> {
+async function nextParts(
+  ctx: ActionContext,
+  given: HostClearArgs,
+  parts: readonly EndedChild[]
+): Promise<RequestedTask[]> {
   const vms = await ctx.clearing.vms(given.host)
   const tried = new Set(parts.filter(({ state }) => state !== 'complete').map(vmOf))
   const asked = new Set(parts.filter(({ action }) => action === 'vm.stop').map(vmOf))
@@ -73,7 +73,7 @@ async function nextParts(ctx: ActionContext, given: HostClearArgs, parts: readon
 }
 
 /** The parts' errors, by VM or pool. */
-function reasons(parts: readonly Part[]): Map<string, string> {
+function reasons(parts: readonly EndedChild[]): Map<string, string> {
   return new Map(
     parts
       .filter(({ state }) => state !== 'complete')
@@ -84,7 +84,7 @@ function reasons(parts: readonly Part[]): Map<string, string> {
 export async function endClear(
   ctx: ActionContext,
   given: HostClearArgs,
-  parts: readonly Part[],
+  parts: readonly EndedChild[],
   step: Step
 ): Promise<Outcome> {
   const { host } = given
@@ -134,7 +134,7 @@ export async function endClear(
   return complete(details)
 }
 
-const count = (parts: readonly Part[], action: string): number =>
+const count = (parts: readonly EndedChild[], action: string): number =>
   parts.filter((part) => part.action === action && part.state === 'complete').length
 
 const done = ({ moved, stopped, deleted }: { moved: number; stopped: number; deleted: number }): string =>
@@ -152,7 +152,11 @@ function told(vms: readonly { name: string; active: boolean; why: string }[]): s
   return vms.length === 0 ? '' : `${named.join('; ')}${more > 0 ? `; and ${more} more` : ''}; `
 }
 
-async function cancelledClear(ctx: ActionContext, given: HostClearArgs, parts: readonly Part[]): Promise<Outcome> {
+async function cancelledClear(
+  ctx: ActionContext,
+  given: HostClearArgs,
+  parts: readonly EndedChild[]
+): Promise<Outcome> {
   await ctx.observe.host(given.host)
   const moved = parts.filter(({ state }) => state === 'complete').map(({ title }) => title)
   const left = (await ctx.clearing.vms(given.host)).filter(({ active }) => active).map(({ name }) => name)

@@ -24,14 +24,6 @@ import type { Action } from './action.ts'
 import { evaluatePlan } from './evaluate.ts'
 import { Predicted } from './predicted.ts'
 
-/** Which argument of an action names the host that it brings a VM to. */
-export const namesHost: Readonly<Record<string, string>> = {
-  'vm.start': 'host',
-  'vm.create': 'host',
-  'vm.clone': 'host',
-  'vm.migrate': 'to'
-}
-
 export type Requeued = {
   rewritten: { task: number; title: string; to: string }[]
   held: { task: number; title: string; why: string }[]
@@ -73,7 +65,7 @@ async function close(
   await setCordon(tx, host, { reason, by })
   await lockForRewriting(tx, [resource.host(host)])
   const queued = (await unstartedTasks(tx, [resource.host(host)])).filter(
-    (task) => task.args[namesHost[task.action] ?? ''] === host
+    (task) => task.args[registry.get(task.action)?.bringsVmTo ?? ''] === host
   )
   const replan = new Replan(tx, registry, clear)
   const choices: Choice[] = []
@@ -154,7 +146,7 @@ class Replan {
     const without = this.#leaving
     const { vm: uuid } = task.args
     const anywhere = { ...task.args }
-    delete anywhere[namesHost[task.action] ?? '']
+    delete anywhere[action.bringsVmTo ?? '']
     return this.#asked(task, (state) => {
       if (typeof uuid === 'string') {
         const vm = state.vm(uuid)
@@ -195,7 +187,7 @@ class Replan {
     action: Action,
     to: string
   ): Promise<Extract<Choice, { rewrite: Rewrite }> | { why: string }> {
-    const args: JsonObject = { ...task.args, [namesHost[task.action] ?? '']: to }
+    const args: JsonObject = { ...task.args, [action.bringsVmTo ?? '']: to }
     for (let round = 0; round < maxLoadRounds; round++) {
       const overlays = await this.#before(task)
       const evaluation = evaluatePlan([{ action, args }], { base: this.#predicted.base, overlays })

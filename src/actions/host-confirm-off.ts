@@ -16,19 +16,13 @@ import {
 import { attempt, type Step } from './attempt.ts'
 import { ownError } from './error.ts'
 import { refuseUnknownHost } from './host-refusal.ts'
-import { HostRef } from './refs.ts'
+import { HostRef, lineOfText } from './refs.ts'
 import { exclusive, shared } from './vm-place.ts'
 
 const args = Type.Object(
   {
     host: HostRef,
-    reason: Type.String({
-      description: 'How you know that it is off, e.g. "power cut at the rack, ticket 4711"',
-      minLength: 1,
-      maxLength: 500,
-      pattern: '^[^\\x00-\\x1f\\x7f]+$',
-      'x-rule': 'one line of text'
-    })
+    reason: lineOfText('How you know that it is off, e.g. "power cut at the rack, ticket 4711"')
   },
   { additionalProperties: false }
 )

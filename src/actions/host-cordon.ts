@@ -4,19 +4,13 @@ import { resource } from '../model/resource.ts'
 import { action, complete, nothingToDo, possible, type Probe } from './action.ts'
 import { attempt } from './attempt.ts'
 import { refuseUnknownHost } from './host-refusal.ts'
-import { HostRef } from './refs.ts'
+import { HostRef, lineOfText } from './refs.ts'
 import { exclusive } from './vm-place.ts'
 
 const args = Type.Object(
   {
     host: HostRef,
-    reason: Type.String({
-      description: 'Why, for whoever finds the host closed',
-      minLength: 1,
-      maxLength: 500,
-      pattern: '^[^\\x00-\\x1f\\x7f]+$',
-      'x-rule': 'one line of text'
-    })
+    reason: lineOfText('Why, for whoever finds the host closed')
   },
   { additionalProperties: false }
 )

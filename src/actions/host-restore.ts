@@ -121,14 +121,10 @@ async function childFor(ctx: ActionContext, given: Args, { vm, how }: ClearedVm)
 }
 
 async function afterRestore(ctx: ActionContext, given: Args, children: readonly EndedChild[]): Promise<Outcome> {
-  const asked = await ctx.clearing.parts()
   const good = children.filter(({ state }) => state === 'complete')
   await ctx.clearing.forget(
     given.host,
-    good.flatMap(({ id }) => {
-      const vm = asked.get(id)?.['vm']
-      return typeof vm === 'string' ? [vm] : []
-    })
+    good.flatMap(({ args: { vm } }) => (typeof vm === 'string' ? [vm] : []))
   )
   const bad = children.filter(({ state }) => state !== 'complete')
   const cancelled = await ctx.clearing.cancelled()

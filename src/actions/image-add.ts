@@ -4,7 +4,7 @@ import { resource } from '../model/resource.ts'
 import { quote } from '../model/name.ts'
 import { action, complete, impossible, nothingToDo, possible, type Probe } from './action.ts'
 import { attempt } from './attempt.ts'
-import { newName, splitVolume, VolumeRef } from './refs.ts'
+import { lineOfText, newName, splitVolume, VolumeRef } from './refs.ts'
 import { maxMemoryMiB, maxVcpus } from './vm-create-args.ts'
 import { exclusive, shared } from './vm-place.ts'
 import { volumeUsers } from './volume-place.ts'
@@ -13,15 +13,7 @@ const args = Type.Object(
   {
     name: newName('image', 'Name of the image'),
     volume: { ...VolumeRef, description: 'The volume that it is, STORE/NAME; from now on nothing writes to it' },
-    description: Type.Optional(
-      Type.String({
-        description: 'For people',
-        minLength: 1,
-        maxLength: 200,
-        pattern: '^[^\\x00-\\x1f\\x7f]+$',
-        'x-rule': 'one line of text'
-      })
-    ),
+    description: Type.Optional(lineOfText('For people', 200)),
     memoryMiB: Type.Optional(
       Type.Integer({ description: 'Memory of a VM of it, where none is asked for', minimum: 1, maximum: maxMemoryMiB })
     ),

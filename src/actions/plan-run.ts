@@ -5,8 +5,7 @@ import type { JsonObject } from '../db/json.ts'
 import type { EndedChild } from '../queue/dispatch.ts'
 import type { NewTask } from '../queue/task.ts'
 import { action, complete, expand, possible, type ActionContext, type Outcome } from './action.ts'
-import { mergeClaims } from './evaluate.ts'
-import { partsDone, planUndo, settleUndone } from './rollback.ts'
+import { holding, partsDone, planUndo, settleUndone } from './rollback.ts'
 
 const args = Type.Object({ tasks: Type.Array(Type.Unknown()) }, { additionalProperties: false })
 
@@ -23,7 +22,7 @@ export const planRun = action({
   afterChildren: (ctx, _, children) => afterParts(ctx, children),
   // Without parts nothing has happened. What is left of an undoing is an operator's.
   async probe(ctx) {
-    if ((await ctx.clearing.parts()).size === 0) return { happened: 'no', evidence: null }
+    if (!(await ctx.hasParts())) return { happened: 'no', evidence: null }
     return { happened: 'unknown', evidence: null, why: 'what was not undone waits for an operator' }
   }
 })
@@ -43,19 +42,17 @@ async function afterParts(ctx: ActionContext, children: readonly EndedChild[]): 
   return settleUndone(ctx, { code, cause, bad }, parts, children)
 }
 
-export const planTitle = (name: string | undefined, parts: number): string =>
+const planTitle = (name: string | undefined, parts: number): string =>
   name === undefined ? `Run a plan of ${parts} tasks` : `Run the plan ${name}`
 
-/** The task that runs the parts: it claims what they claim, and promises what they promise. */
+/** The task that runs the parts. */
 export function planTask(name: string | undefined, parts: readonly NewTask[]): NewTask {
   const after = parts.flatMap((part) => (part.after ?? []).filter(({ task }) => typeof task === 'number'))
   return {
+    ...holding(parts),
     action: planRun.name,
     title: planTitle(name, parts.length),
     args: { tasks: parts as unknown as JsonObject[] },
-    claims: mergeClaims(parts.flatMap(({ claims }) => claims)),
-    effects: parts.flatMap(({ effects }) => effects),
-    after: [...new Map(after.map((edge) => [JSON.stringify(edge), edge])).values()],
-    binds: false
+    after: [...new Map(after.map((edge) => [JSON.stringify(edge), edge])).values()]
   }
 }

@@ -4,14 +4,13 @@ import { Type } from 'typebox'
 import type { JsonObject } from '../db/json.ts'
 import type { Database } from '../db/open.ts'
 import type { EndedChild } from '../queue/dispatch.ts'
-import { ensureResources, lockResources, submit } from '../queue/submit.ts'
 import type { NewTask } from '../queue/task.ts'
 import { partsOfPlan } from '../queue/undo.ts'
 import { action, complete, expand, failed, possible, type Action, type ActionContext, type Outcome } from './action.ts'
 import { planChildren } from './children.ts'
-import { mergeClaims } from './evaluate.ts'
 import { RequestError } from './request-error.ts'
-import { undoOf, undoTasks, undoSteps, type DonePart } from './rollback.ts'
+import { holding, undoOf, undoSteps, undoTasks, type DonePart, type Inverse } from './rollback.ts'
+import type { Submitter } from './submit.ts'
 
 const args = Type.Object({ plan: Type.Integer(), tasks: Type.Array(Type.Unknown()) }, { additionalProperties: false })
 
@@ -46,16 +45,47 @@ async function afterUndoing(ctx: ActionContext, children: readonly EndedChild[])
 }
 
 export type UndoRequest = { plan: number; by: string; reason?: string }
+export type UndoAnswer = {
+  task: number
+  title: string
+  /** What was done and cannot be undone. */
+  left: { task: number; title: string; why: string }[]
+}
+
+type Parts = { database: Database; registry: ReadonlyMap<string, Action>; submitter: Submitter }
 
 /**
  * Submits it. What cannot be undone, of what was done, is told beside it; nothing is submitted when that is all.
  * @throws RequestError plan_not_ended, nothing_to_undo; QueueError plan_not_found
  */
-export async function undoPlan(
-  database: Database,
-  registry: ReadonlyMap<string, Action>,
-  { plan, by, reason }: UndoRequest
-): Promise<{ task: number; title: string; left: { task: number; title: string; why: string }[] }> {
+export async function undoPlan(parts: Parts, { plan, by, reason }: UndoRequest): Promise<UndoAnswer> {
+  const { steps, left } = await undoable(parts, { plan, by })
+  if (steps.length === 0) {
+    const why = left.map(({ title, why: reasonOf }) => `${title}: ${reasonOf}`).join('; ')
+    const message = `plan ${plan} has nothing that could be undone${why === '' ? '' : ` (${why})`}`
+    const next = `see \`taskomatic plan show ${plan}\``
+    throw new RequestError('nothing_to_undo', message, { pointer: '', next, status: 'conflict' })
+  }
+  const title = `Undo plan ${plan}`
+  const holder = (tasks: readonly NewTask[]): NewTask => {
+    const undoing = undoTasks(steps, tasks)
+    return {
+      ...holding(undoing),
+      action: planUndo.name,
+      title,
+      args: { plan, tasks: undoing as unknown as JsonObject[] }
+    }
+  }
+  const tasks = steps.map(({ step }) => step)
+  const answer = await parts.submitter.submit({ tasks, by, holder, ...(reason === undefined ? {} : { reason }) })
+  return { task: answer.tasks[0]?.id ?? 0, title, left }
+}
+
+/** The inverses that are possible as things are now, the last part's first; and what was done and has none. */
+async function undoable(
+  { database, registry }: Parts,
+  { plan, by }: UndoRequest
+): Promise<{ steps: Inverse[]; left: UndoAnswer['left'] }> {
   const parts = await partsOfPlan(database, plan)
   if (parts.some(({ state }) => state === 'open')) {
     const next = `wait for its end: \`taskomatic plan wait ${plan}\``
@@ -65,47 +95,16 @@ export async function undoPlan(
     .filter(({ state, undoState }) => state === 'complete' && undoState !== 'undone')
     .map(({ id, title, step, result }) => ({ id, title, undo: undoOf(step, result) }))
   const steps = undoSteps(done)
-  const { children, refused } = await planChildren(
-    database,
-    registry,
-    { id: 0, by },
-    steps.map(({ step }) => step)
-  )
+  const wanted = steps.map(({ step }) => step)
+  const { refused } = await planChildren(database, registry, { id: 0, by }, wanted)
   const bad = new Map(refused.map(({ index, error }) => [index, error.message]))
-  const tasks = undoTasks(
-    steps.filter((_, index) => !bad.has(index)),
-    children
-  )
-  const left = [
-    ...steps.flatMap(({ part }, index) => told(part, bad.get(index))),
-    ...done.flatMap((part) => told(part, part.undo && 'impossible' in part.undo ? part.undo.impossible : undefined))
-  ]
-  if (tasks.length === 0) {
-    const why = left.map(({ title, why: reasonOf }) => `${title}: ${reasonOf}`).join('; ')
-    const message = `plan ${plan} has nothing that could be undone${why === '' ? '' : ` (${why})`}`
-    throw new RequestError('nothing_to_undo', message, {
-      pointer: '',
-      next: `see \`taskomatic plan show ${plan}\``,
-      status: 'conflict'
-    })
+  return {
+    steps: steps.filter((_, index) => !bad.has(index)),
+    left: [
+      ...steps.flatMap(({ part }, index) => told(part, bad.get(index))),
+      ...done.flatMap((part) => told(part, part.undo && 'impossible' in part.undo ? part.undo.impossible : undefined))
+    ]
   }
-  const root: NewTask = {
-    action: planUndo.name,
-    title: `Undo plan ${plan}`,
-    args: { plan, tasks: tasks as unknown as JsonObject[] },
-    claims: mergeClaims(tasks.flatMap(({ claims }) => claims)),
-    effects: tasks.flatMap(({ effects }) => effects),
-    binds: false
-  }
-  await ensureResources(
-    database,
-    root.claims.map(({ resource }) => resource)
-  )
-  const stored = await database.transaction(async (tx) => {
-    await lockResources(tx, root.claims)
-    return submit(tx, { tasks: [root], by, ...(reason === undefined ? {} : { reason }) })
-  })
-  return { task: stored.tasks[0] ?? 0, title: root.title, left }
 }
 
 const told = ({ id, title }: DonePart, why: string | undefined) => (why === undefined ? [] : [{ task: id, title, why }])

@@ -43,6 +43,16 @@ export const VolumeRef = ref(
   'Volume: STORE/NAME'
 )
 
+/** One line for people: a reason, a description. */
+export const lineOfText = (description: string, maxLength = 500) =>
+  Type.String({
+    description,
+    minLength: 1,
+    maxLength,
+    pattern: '^[^\\x00-\\x1f\\x7f]+$',
+    'x-rule': 'one line of text'
+  })
+
 /** A name that is to be given, or that needs its host beside it to mean something (a pool). */
 export const newName = (kind: NameKind, description: string) => {
   const { pattern, maxLength, rule } = nameRule(kind)

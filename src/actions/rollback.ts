@@ -4,10 +4,18 @@ import type { Json, JsonObject } from '../db/json.ts'
 import type { EndedChild } from '../queue/dispatch.ts'
 import type { UndoState } from '../queue/state.ts'
 import type { NewTask } from '../queue/task.ts'
+import { mergeClaims } from './evaluate.ts'
 import { cancelled, failed, uncertain, type ActionContext, type Outcome } from './action.ts'
 
 /** An inverse, or why there is none. `nothing`: what was asked for was so before. */
 export type UndoStep = { action: string; args: JsonObject } | { impossible: string } | { nothing: string }
+
+/** Of a task that is made of parts: it claims what they claim, and promises what they promise. */
+export const holding = (parts: readonly NewTask[]) => ({
+  claims: mergeClaims(parts.flatMap(({ claims }) => claims)),
+  effects: parts.flatMap(({ effects }) => effects),
+  binds: false
+})
 
 /** A part that was done; newest last. */
 export type DonePart = { id: number; title: string; undo: UndoStep | null }

@@ -4,9 +4,10 @@ import type { VmFacts } from '../inventory/facts.ts'
 import type { FleetState } from '../inventory/fleet-state.ts'
 import { quote } from '../model/name.ts'
 import { resource } from '../model/resource.ts'
-import { isActive, type VmMark, type VmSnapshot } from '../model/vm.ts'
+import { isActive, type VmSnapshot } from '../model/vm.ts'
 import type { Claim, Effect } from '../queue/task.ts'
-import { impossible, type ActionContext, type Verdict } from './action.ts'
+import { impossible, type Verdict } from './action.ts'
+import { ownError } from './error.ts'
 import { named } from './vm-refusal.ts'
 import { storageClaims, vmClaims } from './vm-place.ts'
 
@@ -99,11 +100,8 @@ export const snapshotsEffect = (vm: VmFacts, snapshots: VmSnapshot[], more: Part
   { subject: resource.vm(vm.uuid), facts: { snapshots, ...more } }
 ]
 
-export const markOf = (ctx: ActionContext): VmMark => ({
-  instance: ctx.instance,
-  task: ctx.task.id,
-  generation: 0
-})
-
-export const isOurs = (ctx: ActionContext, snapshot: VmSnapshot): boolean =>
-  snapshot.mark?.instance === ctx.instance && snapshot.mark.task === ctx.task.id
+export const snapshotTaken = (vm: string, { name, createdAt }: VmSnapshot, host: string, step: string, next: string) =>
+  ownError('snapshot_exists', `${vm} has a snapshot ${name} already, which this task did not make`, step, next, {
+    host,
+    createdAt
+  })

@@ -6,7 +6,7 @@ import { quote } from '../model/name.ts'
 import type { Submission, Submitted } from '../queue/submit.ts'
 import type { NewTask, TaskRef } from '../queue/task.ts'
 import type { Evaluated } from './evaluate.ts'
-import { planRun, planTask, planTitle } from './plan-run.ts'
+import { planTask } from './plan-run.ts'
 import { RequestError } from './request-error.ts'
 
 export type RequestedTask = {
@@ -28,6 +28,8 @@ export type SubmissionRequest = {
   by: string
   reason?: string
   idempotencyKey?: string
+  /** Set by the server alone: the tasks are parts of this one, which is stored instead. A plan that rolls back has one by itself. */
+  holder?: (parts: readonly NewTask[]) => NewTask
 }
 
 export type SubmissionAnswer = {
@@ -44,8 +46,9 @@ export const pointerTo = (request: SubmissionRequest, index: number): string => 
 
 export function asSubmission(request: SubmissionRequest, tasks: readonly Evaluated[]): Submission {
   const parts = tasks.map((task, index) => newTask(task, index, request))
+  const holder = holderOf(request)
   return {
-    tasks: rollsBack(request) ? [planTask(request.plan?.name, parts)] : parts,
+    tasks: holder ? [holder(parts)] : parts,
     by: request.by,
     ...(request.plan ? { plan: request.plan } : {}),
     ...(request.reason === undefined ? {} : { reason: request.reason }),
@@ -55,8 +58,13 @@ export function asSubmission(request: SubmissionRequest, tasks: readonly Evaluat
   }
 }
 
-/** Its tasks are parts of one, which undoes them if one fails. */
-export const rollsBack = ({ plan }: SubmissionRequest): boolean => plan?.onFailure === 'rollback'
+function holderOf({ holder, plan }: SubmissionRequest): SubmissionRequest['holder'] {
+  return holder ?? (plan?.onFailure === 'rollback' ? (parts) => planTask(plan.name, parts) : undefined)
+}
+
+/** What the task that is stored at this place is called in the request; one that holds the others has no name there. */
+export const keyOf = (request: SubmissionRequest, index: number): string | null =>
+  holderOf(request) ? null : (request.tasks[index]?.key ?? null)
 
 function newTask(task: Evaluated, index: number, request: SubmissionRequest): NewTask {
   const asked = request.tasks[index]
@@ -140,7 +148,7 @@ function sorted(value: Json): Json {
 
 export function answerOf(
   request: SubmissionRequest,
-  tasks: readonly Evaluated[],
+  tasks: readonly NewTask[],
   stored: Submitted,
   overtaken: { id: number; title: string }[]
 ): SubmissionAnswer {
@@ -149,13 +157,9 @@ export function answerOf(
     replayed: stored.replayed,
     tasks: stored.tasks.map((id, index) => ({
       id,
-      ...(rollsBack(request)
-        ? { key: null, action: planRun.name, title: planTitle(request.plan?.name, tasks.length) }
-        : {
-            key: request.tasks[index]?.key ?? null,
-            action: tasks[index]?.action.name ?? '',
-            title: tasks[index]?.title ?? ''
-          })
+      key: keyOf(request, index),
+      action: tasks[index]?.action ?? '',
+      title: tasks[index]?.title ?? ''
     })),
     overtaken
   }

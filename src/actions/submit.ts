@@ -5,7 +5,7 @@ import type { Database, Tx } from '../db/open.ts'
 import { submittedBefore } from '../queue/replay.ts'
 import { ensureResources, lockResources, submit } from '../queue/submit.ts'
 import type { Submitted } from '../queue/submit.ts'
-import type { Claim } from '../queue/task.ts'
+import type { Claim, NewTask } from '../queue/task.ts'
 import type { Action } from './action.ts'
 import { askedOf, evaluateLoaded, type Done } from './evaluate-loaded.ts'
 import { mergeClaims, type Asked, type Evaluated } from './evaluate.ts'
@@ -16,8 +16,8 @@ import {
   answerOf,
   asSubmission,
   fingerprint,
+  keyOf,
   pointerTo,
-  rollsBack,
   type SubmissionAnswer,
   type SubmissionRequest
 } from './submission.ts'
@@ -82,7 +82,7 @@ async function submitNew(
 }
 
 type Outcome =
-  | { stored: Submitted; tasks: Evaluated[] }
+  | { stored: Submitted; tasks: readonly NewTask[] }
   /** The fleet moved before the locks were held: these are the claims to lock, and the subjects to load, next time. */
   | { stored: null; again: Claim[]; subjects: Set<string> }
 
@@ -104,15 +104,15 @@ async function submitLocked(
   const tasks = accepted(fresh.evaluation, request)
   const wanted = claimsOf(tasks)
   if (!covered(wanted, claims)) return { stored: null, again: wanted, subjects: fresh.subjects }
-  return { stored: await submit(tx, asSubmission(request, tasks)), tasks }
+  const submission = asSubmission(request, tasks)
+  return { stored: await submit(tx, submission), tasks: submission.tasks }
 }
 
 async function replayOf(database: Database, request: SubmissionRequest): Promise<SubmissionAnswer | undefined> {
   const key = request.idempotencyKey
   const earlier = key === undefined ? null : await submittedBefore(database, { key, fingerprint: fingerprint(request) })
   if (!earlier) return undefined
-  const keyOf = (index: number) => (rollsBack(request) ? null : (request.tasks[index]?.key ?? null))
-  const tasks = earlier.tasks.map((task, index) => ({ ...task, key: keyOf(index) }))
+  const tasks = earlier.tasks.map((task, index) => ({ ...task, key: keyOf(request, index) }))
   return { plan: earlier.plan, tasks, replayed: true, overtaken: [] }
 }
 

@@ -20,6 +20,7 @@ import type { FleetState } from '../inventory/fleet-state.ts'
 import { attempt, type Step } from './attempt.ts'
 import { ownError } from './error.ts'
 import { VmRef } from './refs.ts'
+import { markOf } from './task-mark.ts'
 import { bindToVm, boundVm, exclusive, vmClaims, vmTitle } from './vm-place.ts'
 import { named } from './vm-refusal.ts'
 
@@ -96,8 +97,7 @@ async function adopt(ctx: ActionContext, given: Args, step: Step): Promise<Outco
   if (!isDone(vm, given, ctx.instance)) {
     if (isMarked(vm, ctx.instance) === Boolean(given.release)) {
       step(given.release ? 'take our mark away' : 'put our mark')
-      const generation = (vm.mark?.generation ?? 0) + 1
-      await host.markVm(given.vm, given.release ? null : { instance: ctx.instance, task: ctx.task.id, generation })
+      await host.markVm(given.vm, given.release ? null : markOf(ctx, vm.mark))
     }
     if (given.clearAutostart && vm.autostart && vm.persistent) {
       step("take the host's own autostart away")

@@ -2,33 +2,31 @@
 // definition. Whatever an earlier attempt left is found again; what was copied half is made anew.
 import { dirname } from 'node:path/posix'
 import { cloneXml, variablesOf } from '../host/clone-xml.ts'
-import { HostError } from '../host/error.ts'
 import type { Host } from '../host/host.ts'
-import { isActive, type ObservedVm, type VmMark } from '../model/vm.ts'
+import { isActive } from '../model/vm.ts'
 import { complete, failed, type ActionContext, type Outcome, type Probe } from './action.ts'
 import type { Step } from './attempt.ts'
 import { ownError } from './error.ts'
 import { parkIfCordoned } from './host-refusal.ts'
-import { dropMarker, isMarked, makeVolume, unmakeVolume, VolumeTaken } from './new-volume.ts'
+import { nameTaken, notDefined, tidyVolumes, unmakeVolumes, uuidTaken, volumeTaken } from './making-vm.ts'
+import { dropMarker, isMarked, makeVolume, VolumeTaken } from './new-volume.ts'
+import { isOurs, markOf } from './task-mark.ts'
 import { clonedDisks, cloneUuid, type ClonedDisk, type VmCloneArgs } from './vm-clone-check.ts'
 import { evidenceOf, lookEverywhere, parkForSilent } from './vm-place.ts'
 import { findVolume, poolFor, tellPools } from './volume-place.ts'
 
-const markOf = (ctx: ActionContext): VmMark => ({ instance: ctx.instance, task: ctx.task.id, generation: 1 })
-
-const isOurs = (vm: ObservedVm, ctx: ActionContext): boolean =>
-  vm.mark?.instance === ctx.instance && vm.mark.task === ctx.task.id
+const lookFirst = 'look whether the clone exists'
 
 export async function cloneVm(ctx: ActionContext, args: VmCloneArgs, step: Step): Promise<Outcome> {
   if (ctx.boundHost === null) throw new Error('vm.clone runs on a host')
   const host = ctx.host(ctx.boundHost)
   const uuid = cloneUuid(args)
   const disks = clonedDisks(args, ctx.state.vm(args.vm))
-  step('look whether the clone exists')
+  step(lookFirst)
   const sightings = await lookEverywhere(ctx, uuid, [host.name])
   const [seen] = sightings.seen
   if (seen) {
-    if (!isOurs(seen.vm, ctx)) return failed(uuidTaken(uuid, seen.vm.name, seen.host))
+    if (!isOurs(ctx, seen.vm)) return failed(uuidTaken(uuid, seen.vm.name, seen.host, lookFirst, 'leave the UUID out'))
     return finish(ctx, ctx.host(seen.host), args, disks, step)
   }
   const closed = parkIfCordoned(ctx, host.name)
@@ -36,17 +34,18 @@ export async function cloneVm(ctx: ActionContext, args: VmCloneArgs, step: Step)
   const silent = parkForSilent(args.name, sightings)
   if (silent) return silent
   const namesake = await host.vmByName(args.name)
-  if (namesake) return failed(nameTaken(args.name, namesake.uuid, host.name))
+  if (namesake) return failed(nameTaken(args.name, namesake.uuid, host.name, lookFirst))
   const awake = await refuseAwake(host, args.vm)
   if (awake) return failed(awake)
   await ctx.observe.bindWhereabouts(uuid, host.name)
   const made: ClonedDisk[] = []
+  const told = (store: string) => tellPools(ctx, store, host.name)
   try {
     const paths = await makeDisks(ctx, host, args, disks, made, step)
     // Whoever started it meanwhile wrote to what was being copied.
     const woken = await refuseAwake(host, args.vm)
     if (woken) {
-      await unmake(ctx, host, made)
+      await unmakeVolumes(ctx, host, made, told)
       return failed(woken)
     }
     step('define the clone')
@@ -63,8 +62,9 @@ export async function cloneVm(ctx: ActionContext, args: VmCloneArgs, step: Step)
     })
     await host.defineVm(host.markXml(changed, { uuid, name: args.name }, markOf(ctx)))
   } catch (error) {
-    await tidy(ctx, host, error, made)
-    if (error instanceof VolumeTaken) return failed(volumeTaken(error, host.name))
+    await tidyVolumes(ctx, host, error, made, { what: 'clone', told })
+    if (error instanceof VolumeTaken)
+      return failed(volumeTaken(error, host.name, 'make the volumes', 'choose another name, or delete the volume'))
     throw error
   }
   return finish(ctx, host, args, disks, step)
@@ -95,26 +95,6 @@ async function makeDisks(
   return paths
 }
 
-async function unmake(ctx: ActionContext, host: Host, made: readonly ClonedDisk[]): Promise<void> {
-  for (const { store, volume } of made.toReversed()) {
-    await unmakeVolume(ctx, host, { pool: poolFor(ctx, store, host.name), name: volume })
-    await tellPools(ctx, store, host.name)
-  }
-}
-
-/** After a refusal nothing is to be left. After a lost answer everything is: the next attempt finds it by its markers. */
-async function tidy(ctx: ActionContext, host: Host, error: unknown, made: readonly ClonedDisk[]): Promise<void> {
-  const refused = error instanceof VolumeTaken || (error instanceof HostError && error.code === 'refused')
-  if (!refused) return
-  try {
-    await unmake(ctx, host, made)
-  } catch (second) {
-    if (!(second instanceof HostError)) throw second
-    const volumes = made.map(({ store, volume }) => `${store}/${volume}`)
-    ctx.log('warn', `volumes of the failed clone were not all deleted: ${second.message}`, { host: host.name, volumes })
-  }
-}
-
 /** The clone is complete once the host shows it with our mark; then its volumes need no marker any more. */
 async function finish(
   ctx: ActionContext,
@@ -126,7 +106,7 @@ async function finish(
   step('look at the clone')
   const uuid = cloneUuid(args)
   const vm = await host.vm(uuid)
-  if (!vm || !isOurs(vm, ctx)) return failed(notDefined(args.name, host.name))
+  if (!vm || !isOurs(ctx, vm)) return failed(notDefined(args.name, host.name, 'look at the clone'))
   await ctx.observe.vm(host.name, uuid)
   for (const { store, volume } of disks)
     await dropMarker(ctx, host, { pool: poolFor(ctx, store, host.name), name: volume })
@@ -148,7 +128,7 @@ export async function probeClone(ctx: ActionContext, args: VmCloneArgs): Promise
   const uuid = cloneUuid(args)
   const sightings = await lookEverywhere(ctx, uuid, ctx.boundHost === null ? [] : [ctx.boundHost])
   const evidence = evidenceOf(sightings)
-  const ours = sightings.seen.find(({ vm }) => isOurs(vm, ctx))
+  const ours = sightings.seen.find(({ vm }) => isOurs(ctx, vm))
   if (ours) {
     const disks = clonedDisks(args, ctx.state.vm(args.vm))
     const host = ctx.host(ours.host)
@@ -174,37 +154,3 @@ async function refuseAwake(host: Host, uuid: string) {
     host: host.name
   })
 }
-
-const uuidTaken = (uuid: string, name: string, host: string) =>
-  ownError(
-    'uuid_taken',
-    `UUID ${uuid} is that of ${name} on ${host}, which this task did not make`,
-    'look whether the clone exists',
-    'leave the UUID out',
-    { host }
-  )
-
-const nameTaken = (name: string, uuid: string, host: string) =>
-  ownError(
-    'name_taken',
-    `${host} has a VM ${name} already (${uuid})`,
-    'look whether the clone exists',
-    'choose another name, or delete that VM first',
-    { host, uuid }
-  )
-
-const volumeTaken = (error: VolumeTaken, host: string) =>
-  ownError('volume_exists', error.message, 'make the volumes', 'choose another name, or delete the volume', {
-    host,
-    pool: error.pool,
-    volume: error.volume
-  })
-
-const notDefined = (name: string, host: string) =>
-  ownError(
-    'vm_not_found',
-    `${host} accepted the definition of ${name} and does not show it`,
-    'look at the clone',
-    'look at the host and retry the task',
-    { host }
-  )

@@ -45,6 +45,7 @@ export const vmClone = action({
   },
   check: checkClone,
   effect: (args, state) => cloneEffects(args, state),
+  bringsVmTo: 'host',
   bindTo: ({ vm }, state) => bindToVm(vm, state),
   run: (ctx, args) => attempt(ctx, (step) => cloneVm(ctx, args, step), { probe: () => probeClone(ctx, args) }),
   probe: probeClone,

@@ -1,38 +1,31 @@
 // Makes the VM on its host: volumes first, then the definition, then a look. Whatever an earlier attempt left is found again.
 import { HostError } from '../host/error.ts'
 import type { Host } from '../host/host.ts'
-import type { VmMark, VmSpec, ObservedVm } from '../model/vm.ts'
+import type { VmSpec } from '../model/vm.ts'
 import { complete, failed, type ActionContext, type Outcome, type Probe } from './action.ts'
 import type { Step } from './attempt.ts'
 import { seedImage } from './cloud-init.ts'
-import { ownError } from './error.ts'
 import { parkIfCordoned } from './host-refusal.ts'
-import { dropMarker, isMarked, makeVolume, unmakeVolume, VolumeTaken } from './new-volume.ts'
+import { nameTaken, notDefined, tidyVolumes, uuidTaken, volumeTaken } from './making-vm.ts'
+import { dropMarker, isMarked, makeVolume, VolumeTaken } from './new-volume.ts'
+import { isOurs, markOf } from './task-mark.ts'
 import type { VmCreateArgs } from './vm-create-args.ts'
 import { plannedDisks, type PlannedDisk } from './vm-create-disks.ts'
 import { evidenceOf, lookEverywhere, parkForSilent } from './vm-place.ts'
 import { poolFor } from './volume-place.ts'
 
-/** The definition's first state; counted up by what replaces it. */
-const firstGeneration = 1
-
-const markOf = (ctx: ActionContext): VmMark => ({
-  instance: ctx.instance,
-  task: ctx.task.id,
-  generation: firstGeneration
-})
-
-const isOurs = (vm: ObservedVm, ctx: ActionContext): boolean =>
-  vm.mark?.instance === ctx.instance && vm.mark.task === ctx.task.id
+const lookFirst = 'look whether the VM exists'
+const volumeNext = 'choose another name, use it as it is (`volume=`), or delete it'
 
 export async function createVm(ctx: ActionContext, args: VmCreateArgs, uuid: string, step: Step): Promise<Outcome> {
   if (ctx.boundHost === null) throw new Error('vm.create runs on a host')
   const host = ctx.host(ctx.boundHost)
-  step('look whether the VM exists')
+  step(lookFirst)
   const sightings = await lookEverywhere(ctx, uuid, [host.name])
   const [seen] = sightings.seen
   if (seen) {
-    if (!isOurs(seen.vm, ctx)) return failed(uuidTaken(uuid, seen.vm.name, seen.host))
+    if (!isOurs(ctx, seen.vm))
+      return failed(uuidTaken(uuid, seen.vm.name, seen.host, lookFirst, 'leave the UUID out, or delete that VM'))
     return finish(ctx, ctx.host(seen.host), args, uuid, step)
   }
   const closed = parkIfCordoned(ctx, host.name)
@@ -41,7 +34,7 @@ export async function createVm(ctx: ActionContext, args: VmCreateArgs, uuid: str
   const silent = parkForSilent(args.name, sightings)
   if (silent) return silent
   const namesake = await host.vmByName(args.name)
-  if (namesake) return failed(nameTaken(args.name, namesake.uuid, host.name))
+  if (namesake) return failed(nameTaken(args.name, namesake.uuid, host.name, lookFirst))
   await ctx.observe.bindWhereabouts(uuid, host.name)
   const made: PlannedDisk[] = []
   try {
@@ -53,8 +46,9 @@ export async function createVm(ctx: ActionContext, args: VmCreateArgs, uuid: str
         : host.markXml(args.xml, { uuid, name: args.name }, markOf(ctx))
     await host.defineVm(xml)
   } catch (error) {
-    await tidy(ctx, host, error, made, step)
-    if (error instanceof VolumeTaken) return failed(volumeTaken(error, host.name))
+    const told = (store: string) => ctx.observe.pool(host.name, poolFor(ctx, store, host.name))
+    if (!(await tidyVolumes(ctx, host, error, made, { what: 'VM', told }))) step('delete the volumes of the failed VM')
+    if (error instanceof VolumeTaken) return failed(volumeTaken(error, host.name, 'create the volumes', volumeNext))
     throw error
   }
   return finish(ctx, host, args, uuid, step)
@@ -137,40 +131,11 @@ function specOf(args: VmCreateArgs, uuid: string, paths: readonly string[]): VmS
   }
 }
 
-/**
- * After a refusal nothing is to be left. After a lost connection everything is left: the next attempt finds it by its markers.
- * That tidying fails must not hide why it was needed.
- */
-async function tidy(
-  ctx: ActionContext,
-  host: Host,
-  error: unknown,
-  made: readonly PlannedDisk[],
-  step: Step
-): Promise<void> {
-  const refused = error instanceof VolumeTaken || (error instanceof HostError && error.code === 'refused')
-  if (!refused || made.length === 0) return
-  try {
-    for (const disk of made.toReversed()) {
-      const pool = poolFor(ctx, disk.store, host.name)
-      await unmakeVolume(ctx, host, { pool, name: disk.volume })
-      await ctx.observe.pool(host.name, pool)
-    }
-  } catch (second) {
-    if (!(second instanceof HostError)) throw second
-    ctx.log('warn', `volumes of the failed VM were not all deleted: ${second.message}`, {
-      host: host.name,
-      volumes: made.map((disk) => `${disk.store}/${disk.volume}`)
-    })
-    step('delete the volumes of the failed VM')
-  }
-}
-
 /** The VM is complete once the host shows it with our mark; then its volumes need no marker any more. */
 async function finish(ctx: ActionContext, host: Host, args: VmCreateArgs, uuid: string, step: Step): Promise<Outcome> {
   step('look at the VM')
   const vm = await host.vm(uuid)
-  if (!vm || !isOurs(vm, ctx)) return failed(notDefined(args.name, host.name))
+  if (!vm || !isOurs(ctx, vm)) return failed(notDefined(args.name, host.name, 'look at the VM'))
   await ctx.observe.vm(host.name, uuid)
   const pools = new Set<string>()
   for (const disk of plannedDisks(args)) {
@@ -190,7 +155,7 @@ const volumesOf = (args: VmCreateArgs): string[] =>
 export async function probeCreated(ctx: ActionContext, args: VmCreateArgs, uuid: string): Promise<Probe> {
   const sightings = await lookEverywhere(ctx, uuid, ctx.boundHost === null ? [] : [ctx.boundHost])
   const evidence = evidenceOf(sightings)
-  const ours = sightings.seen.find(({ vm }) => isOurs(vm, ctx))
+  const ours = sightings.seen.find(({ vm }) => isOurs(ctx, vm))
   if (ours) {
     if (await hasMarkers(ctx, ctx.host(ours.host), args)) return { happened: 'no', evidence }
     await ctx.observe.vm(ours.host, uuid)
@@ -212,39 +177,3 @@ async function hasMarkers(ctx: ActionContext, host: Host, args: VmCreateArgs): P
   }
   return false
 }
-
-const uuidTaken = (uuid: string, name: string, host: string) =>
-  ownError(
-    'uuid_taken',
-    `UUID ${uuid} is that of ${name} on ${host}, which this task did not make`,
-    'look whether the VM exists',
-    'leave the UUID out, or delete that VM',
-    { host }
-  )
-
-const nameTaken = (name: string, uuid: string, host: string) =>
-  ownError(
-    'name_taken',
-    `${host} has a VM ${name} already (${uuid})`,
-    'look whether the VM exists',
-    'choose another name, or delete that VM first',
-    { host, uuid }
-  )
-
-const volumeTaken = (error: VolumeTaken, host: string) =>
-  ownError(
-    'volume_exists',
-    error.message,
-    'create the volumes',
-    'choose another name, use it as it is (`volume=`), or delete it',
-    { host, pool: error.pool, volume: error.volume }
-  )
-
-const notDefined = (name: string, host: string) =>
-  ownError(
-    'vm_not_found',
-    `${host} accepted the definition of ${name} and does not show it`,
-    'look at the VM',
-    'look at the host and retry the task',
-    { host }
-  )

@@ -49,6 +49,7 @@ export const vmCreate = action({
   ],
   check: checkCreate,
   effect: (args, state) => createEffects(args, state),
+  bringsVmTo: 'host',
   bindTo(args, state) {
     // An attempt that came as far as the definition decided the host.
     const made = state.vm(uuidOf(args))?.home

@@ -1,5 +1,6 @@
 // What the actions on a VM's disks, cards and drives share: finding a device, what may be done to it now, and how its end is seen.
 // The guest as it runs and its definition are two things; an action is complete when all of them that exist are as asked.
+import { Type } from 'typebox'
 import type { DevicePlace, VmDevices } from '../host/vm-devices.ts'
 import type { Host } from '../host/host.ts'
 import { HostError } from '../host/error.ts'
@@ -15,6 +16,14 @@ import type { PlacedVolume } from './volume-place.ts'
 
 /** How long a guest may take to let go of a device; a guest that can does it within a second. */
 export const releaseSeconds = 30
+
+export const releaseTimeout = Type.Optional(
+  Type.Integer({
+    description: `How long a running guest may take to let go of it; default ${releaseSeconds}`,
+    minimum: 1,
+    maximum: 3600
+  })
+)
 
 /** A device of a guest that runs comes and goes on these buses only. */
 const pluggable = new Set(['virtio', 'scsi', 'usb'])

@@ -28,6 +28,7 @@ import {
   refuseUnknownDisk,
   refuseUnpluggable,
   releaseSeconds,
+  releaseTimeout,
   untilReleased,
   volumeName,
   volumeOf,
@@ -50,13 +51,7 @@ const args = Type.Object(
     deleteVolume: Type.Optional(
       Type.Boolean({ description: 'Delete its volume as well; default false', default: false })
     ),
-    timeoutSeconds: Type.Optional(
-      Type.Integer({
-        description: `How long a running guest may take to let go of it; default ${releaseSeconds}`,
-        minimum: 1,
-        maximum: 3600
-      })
-    )
+    timeoutSeconds: releaseTimeout
   },
   { additionalProperties: false }
 )

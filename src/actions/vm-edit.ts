@@ -5,7 +5,7 @@ import { Type, type Static } from 'typebox'
 import type { Host } from '../host/host.ts'
 import { readVmXml } from '../host/observed-vm.ts'
 import type { FleetState } from '../inventory/fleet-state.ts'
-import { isActive, type VmMark } from '../model/vm.ts'
+import { isActive } from '../model/vm.ts'
 import {
   action,
   failed,
@@ -19,6 +19,7 @@ import {
 import { attempt, type Step } from './attempt.ts'
 import { ownError } from './error.ts'
 import { VmRef } from './refs.ts'
+import { isOurs, markOf } from './task-mark.ts'
 import { readGivenXml } from './vm-create-xml.ts'
 import { bindToVm, boundVm, vmClaims, vmTitle } from './vm-place.ts'
 import { named, ownVm } from './vm-refusal.ts'
@@ -106,7 +107,8 @@ async function edit(ctx: ActionContext, given: Args, step: Step): Promise<Outcom
   if (!vm?.persistent) return failed(notThere(given.vm, host.name))
   const shown = await read(host, given.vm, false)
   const { mark } = readVmXml(shown)
-  if (!isOurs(ctx, mark)) {
+  // The definition of a running guest carries the mark of what defined it last, unlike the guest itself.
+  if (!isOurs(ctx, { mark })) {
     const wanted = await wantedXml(ctx, given)
     if (wanted === undefined) return failed(nothingKept(vm.name, host.name))
     if (digestOf(shown) !== wanted.was) return failed(changedSince(vm.name, host.name))
@@ -114,18 +116,14 @@ async function edit(ctx: ActionContext, given: Args, step: Step): Promise<Outcom
     // Before it is replaced: whoever takes the edit back needs it.
     if (!given.takeBack) await ctx.observe.keepBeforeEdit(given.vm, host.name, secure)
     step('define it')
-    const newMark = { instance: ctx.instance, task: ctx.task.id, generation: (mark?.generation ?? 0) + 1 }
+    const newMark = markOf(ctx, mark)
     await host.defineVm(host.editedXml(wanted.xml, { secure, shown }, newMark))
   }
   step('read it back')
   const now = await read(host, given.vm, false)
-  if (!isOurs(ctx, readVmXml(now).mark)) return failed(changedSince(vm.name, host.name))
+  if (!isOurs(ctx, readVmXml(now))) return failed(changedSince(vm.name, host.name))
   return defined(ctx, host, given, { digest: digestOf(now), fromNextBoot: isActive(vm.power) })
 }
-
-/** The definition of a running guest carries the mark of what defined it last, unlike the guest itself. */
-const isOurs = (ctx: ActionContext, mark: VmMark | null): boolean =>
-  mark?.instance === ctx.instance && mark.task === ctx.task.id
 
 /** The definition to replace the one with that digest. */
 async function wantedXml(ctx: ActionContext, given: Args): Promise<{ xml: string; was: string } | undefined> {
@@ -152,7 +150,7 @@ async function probe(ctx: ActionContext, given: Args): Promise<Probe> {
   const shown = await read(host, given.vm, false)
   const { mark } = readVmXml(shown)
   const evidence = { host: host.name, task: mark?.task ?? null }
-  if (!isOurs(ctx, mark)) return { happened: 'no', evidence }
+  if (!isOurs(ctx, { mark })) return { happened: 'no', evidence }
   const { result } = await defined(ctx, host, given, { digest: digestOf(shown) })
   return { happened: 'yes', evidence, result }
 }

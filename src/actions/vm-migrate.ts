@@ -47,6 +47,7 @@ export const vmMigrate = action({
       { subject: resource.vmName(vm.name), facts: { [vm.uuid]: to } }
     ]
   },
+  bringsVmTo: 'to',
   bindTo: (args, state) => bindingOf(args, state),
   run: (ctx, args) => attempt(ctx, (step) => migrate(ctx, args, step), { probe: () => probeMigration(ctx, args) }),
   probe: probeMigration,

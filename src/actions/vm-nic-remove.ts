@@ -21,6 +21,7 @@ import {
   lookAtDevices,
   placesOf,
   releaseSeconds,
+  releaseTimeout,
   untilReleased,
   type Devices
 } from './vm-devices.ts'
@@ -36,13 +37,7 @@ const args = Type.Object(
       pattern: '^[0-9a-f]{2}(:[0-9a-f]{2}){5}$',
       'x-rule': 'a MAC address, like 52:54:00:12:34:56, in lower case'
     }),
-    timeoutSeconds: Type.Optional(
-      Type.Integer({
-        description: `How long a running guest may take to let go of it; default ${releaseSeconds}`,
-        minimum: 1,
-        maximum: 3600
-      })
-    )
+    timeoutSeconds: releaseTimeout
   },
   { additionalProperties: false }
 )

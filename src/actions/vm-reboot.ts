@@ -1,11 +1,9 @@
-// Asks the guest to reboot. Only the host's reboot event proves it: before and after the VM runs, and looks the same.
-// So a request whose own outcome is unknown is never sent again: the guest would go down twice.
+// Asks the guest to reboot, and again while it does not: only the host's reboot event proves it (reboot-event.ts).
 import { Type, type Static } from 'typebox'
-import type { Host } from '../host/host.ts'
-import { HostError } from '../host/error.ts'
-import { action, complete, failed, possible, type ActionContext, type Outcome, type Probe } from './action.ts'
+import { action, failed, possible, type ActionContext, type Outcome, type Probe } from './action.ts'
 import { attempt, type Step } from './attempt.ts'
 import { ownError } from './error.ts'
+import { probeReboot, runsAgain, watchReboot } from './reboot-event.ts'
 import { VmRef } from './refs.ts'
 import { bindToVm, boundVm, vmClaims, vmTitle } from './vm-place.ts'
 import { notRunning, ownVm } from './vm-refusal.ts'
@@ -68,49 +66,11 @@ async function reboot(ctx: ActionContext, given: Args, step: Step): Promise<Outc
   } finally {
     watched.stop()
   }
-  await host.untilVm(given.vm, (now) => now?.power === 'running', { timeoutMs: 30_000, signal: ctx.signal })
-  await ctx.observe.vm(host.name, given.vm)
-  return complete({ host: host.name })
+  return runsAgain(ctx, host, given.vm)
 }
 
-/** Listens from before the request on: true at the event, false when the time is over. Rejects when cancelled. */
-export function watchReboot(host: Host, uuid: string, timeoutMs: number, signal: AbortSignal) {
-  const { promise, resolve, reject } = Promise.withResolvers<boolean>()
-  // Whoever stops before it is awaited must not leave an unhandled rejection.
-  promise.catch(() => {})
-  const unlisten = host.onChange((change) => {
-    if (change.kind === 'vm' && change.uuid === uuid && change.event === 'reboot') resolve(true)
-  })
-  const timer = setTimeout(() => resolve(false), timeoutMs)
-  const aborted = () =>
-    reject(new HostError('aborted', host.name, `${host.name}: stopped waiting for the reboot of VM ${uuid}`))
-  if (signal.aborted) aborted()
-  signal.addEventListener('abort', aborted)
-  let pause: NodeJS.Timeout | undefined
-  return {
-    /** Undefined: not yet. */
-    within(ms: number): Promise<boolean | undefined> {
-      clearTimeout(pause)
-      const over = new Promise<undefined>((done) => void (pause = setTimeout(() => done(undefined), ms)))
-      return Promise.race([promise, over])
-    },
-    stop() {
-      clearTimeout(pause)
-      unlisten()
-      clearTimeout(timer)
-      signal.removeEventListener('abort', aborted)
-    }
-  }
-}
-
-async function probe(ctx: ActionContext, given: Args): Promise<Probe> {
-  const { host, vm } = await boundVm(ctx, given.vm)
-  const evidence = { host: host.name, power: vm?.power ?? null }
-  return {
-    happened: 'unknown',
-    evidence,
-    why: 'a VM looks the same before and after a reboot, and it is not sent twice'
-  }
+function probe(ctx: ActionContext, given: Args): Promise<Probe> {
+  return probeReboot(ctx, given.vm, 'a reboot')
 }
 
 const notRebootable = (name: string, host: string, power: string | undefined) =>

@@ -1,16 +1,15 @@
 // Resets a VM as its reset button would: the guest is not asked, and what it has not written is lost.
-// Only the host's reboot event proves it. So a request whose own outcome is unknown is never sent again: the guest would go down twice.
+// Only the host's reboot event proves it (reboot-event.ts).
 import { Type, type Static } from 'typebox'
-import { action, complete, failed, possible, type ActionContext, type Outcome, type Probe } from './action.ts'
+import { action, failed, possible, type ActionContext, type Outcome, type Probe } from './action.ts'
 import { attempt, type Step } from './attempt.ts'
 import { ownError } from './error.ts'
+import { probeReboot, runsAgain, watchReboot } from './reboot-event.ts'
 import { VmRef } from './refs.ts'
 import { bindToVm, boundVm, vmClaims, vmTitle } from './vm-place.ts'
-import { watchReboot } from './vm-reboot.ts'
 import { named, notRunning, ownVm } from './vm-refusal.ts'
 
 const eventMs = 30_000
-const runsMs = 30_000
 
 const args = Type.Object({ vm: VmRef }, { additionalProperties: false })
 type Args = Static<typeof args>
@@ -47,19 +46,11 @@ async function reset(ctx: ActionContext, given: Args, step: Step): Promise<Outco
   } finally {
     watched.stop()
   }
-  await host.untilVm(given.vm, (now) => now?.power === 'running', { timeoutMs: runsMs, signal: ctx.signal })
-  await ctx.observe.vm(host.name, given.vm)
-  return complete({ host: host.name })
+  return runsAgain(ctx, host, given.vm)
 }
 
-async function probe(ctx: ActionContext, given: Args): Promise<Probe> {
-  const { host, vm } = await boundVm(ctx, given.vm)
-  const evidence = { host: host.name, power: vm?.power ?? null }
-  return {
-    happened: 'unknown',
-    evidence,
-    why: 'a VM looks the same before and after a reset, and it is not sent twice'
-  }
+function probe(ctx: ActionContext, given: Args): Promise<Probe> {
+  return probeReboot(ctx, given.vm, 'a reset')
 }
 
 const notResettable = (name: string, host: string, power: string | undefined) =>

@@ -18,18 +18,18 @@ import { ownError } from './error.ts'
 import { VmRef } from './refs.ts'
 import {
   descriptionText,
-  isOurs,
-  markOf,
   predicted,
   refuseFormats,
   refuseTransient,
   snapshotClaims,
   snapshotName,
   snapshotOf,
+  snapshotTaken,
   snapshotsEffect,
   stampedName,
   withSnapshot
 } from './snapshot-place.ts'
+import { isOurs, markOf } from './task-mark.ts'
 import { bindToVm, boundVm, vmTitle } from './vm-place.ts'
 import { named, ownVm } from './vm-refusal.ts'
 
@@ -97,7 +97,16 @@ async function create(ctx: ActionContext, given: Args, step: Step): Promise<Outc
   const untold = await putBackSnapshots(ctx, vm, host.name, step)
   if (untold) return failed(untold)
   const known = vm.snapshots.find(({ name }) => name === nameOf(given))
-  if (known && !isOurs(ctx, known)) return failed(taken(vm.name, known, host.name))
+  if (known && !isOurs(ctx, known))
+    return failed(
+      snapshotTaken(
+        vm.name,
+        known,
+        host.name,
+        'look whether the snapshot exists',
+        'choose another name, or delete that one: `taskomatic vm snapshot delete`'
+      )
+    )
   if (!known) {
     step('make the snapshot')
     await host.createSnapshot(given.vm, {
@@ -136,15 +145,6 @@ const notThere = (uuid: string, host: string) =>
   ownError('vm_not_found', `${host} has no VM ${uuid}`, 'look whether the snapshot exists', 'look where it is', {
     host
   })
-
-const taken = (vm: string, snapshot: VmSnapshot, host: string) =>
-  ownError(
-    'snapshot_exists',
-    `${vm} has a snapshot ${snapshot.name} already, which this task did not make`,
-    'look whether the snapshot exists',
-    'choose another name, or delete that one: `taskomatic vm snapshot delete`',
-    { host, createdAt: snapshot.createdAt }
-  )
 
 const notMade = (name: string, host: string) =>
   ownError(

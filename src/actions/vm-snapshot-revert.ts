@@ -17,8 +17,6 @@ import { parkIfCordoned } from './host-refusal.ts'
 import { VmRef } from './refs.ts'
 import { refuseBase } from './vm-base.ts'
 import {
-  isOurs,
-  markOf,
   predicted,
   refuseFormats,
   refuseTransient,
@@ -26,10 +24,12 @@ import {
   snapshotClaims,
   snapshotName,
   snapshotOf,
+  snapshotTaken,
   snapshotsEffect,
   stampedName,
   withSnapshot
 } from './snapshot-place.ts'
+import { isOurs, markOf } from './task-mark.ts'
 import { activeSightings, bindToVm, boundVm, lookEverywhere, parkForSilent, vmTitle } from './vm-place.ts'
 import { named, ownVm, refuseActiveElsewhere } from './vm-refusal.ts'
 
@@ -111,7 +111,16 @@ async function revert(ctx: ActionContext, given: Args, step: Step): Promise<Outc
   const started = await refuseSecondCopy(ctx, given, vm, wanted, host.name)
   if (started) return started
   const kept = vm.snapshots.find(({ name }) => name === beforeOf(given))
-  if (kept && !isOurs(ctx, kept)) return failed(taken(vm.name, kept, host.name))
+  if (kept && !isOurs(ctx, kept))
+    return failed(
+      snapshotTaken(
+        vm.name,
+        kept,
+        host.name,
+        'look at the snapshot',
+        'choose another name for what is kept: `--before`'
+      )
+    )
   // Only what this task kept made it current, so that the wanted one being current again says that it went back.
   if (!(kept && wanted.current)) {
     if (!kept) {
@@ -187,15 +196,6 @@ const notThere = ({ vm, snapshot }: Args, host: string) =>
     'look at the snapshot',
     'see `taskomatic vm snapshot list`',
     { host }
-  )
-
-const taken = (vm: string, snapshot: VmSnapshot, host: string) =>
-  ownError(
-    'snapshot_exists',
-    `${vm} has a snapshot ${snapshot.name} already, which this task did not make`,
-    'look at the snapshot',
-    'choose another name for what is kept: `--before`',
-    { host, createdAt: snapshot.createdAt }
   )
 
 const activeElsewhere = (name: string, other: string) =>

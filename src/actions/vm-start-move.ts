@@ -3,10 +3,11 @@
 import { HostError } from '../host/error.ts'
 import type { Host } from '../host/host.ts'
 import { quote } from '../model/name.ts'
-import type { ObservedVm, VmMark } from '../model/vm.ts'
+import type { VmMark } from '../model/vm.ts'
 import { failed, type ActionContext, type Outcome } from './action.ts'
 import type { Step } from './attempt.ts'
 import { ownError } from './error.ts'
+import { isOurs, markOf } from './task-mark.ts'
 import { neededDisks } from './vm-elsewhere.ts'
 import type { Sightings } from './vm-place.ts'
 import { named } from './vm-refusal.ts'
@@ -22,10 +23,9 @@ export async function moveHome(
 ): Promise<Outcome | undefined> {
   const { uuid, home } = what
   const to = ctx.host(what.to)
-  const isOurs = (vm: ObservedVm) => vm.mark?.instance === ctx.instance && vm.mark.task === ctx.task.id
   const there = sightings.seen.find(({ host }) => host === to.name)?.vm
   const old = sightings.seen.find(({ host }) => host === home)?.vm
-  if (there && !isOurs(there)) return failed(definedThere(there.name, to.name, home))
+  if (there && !isOurs(ctx, there)) return failed(definedThere(there.name, to.name, home))
   if (!there) {
     step(`read the definition of ${home}`)
     const kept = old
@@ -39,7 +39,7 @@ export async function moveHome(
   await ctx.observe.vm(to.name, uuid)
   // What earlier attempts left elsewhere goes as well.
   for (const { host, vm } of sightings.seen) {
-    if (host === to.name || (host !== home && !isOurs(vm))) continue
+    if (host === to.name || (host !== home && !isOurs(ctx, vm))) continue
     step(`undefine on ${host}`)
     await ctx.host(host).undefineVm(uuid, { savedImage: what.discardSaved, snapshots: false, firmwareState: false })
     await ctx.host(host).untilVm(uuid, (now) => now === undefined, { timeoutMs: goneMs, signal: ctx.signal })
@@ -72,13 +72,7 @@ async function define(
   await ctx.observe.keepDefinition(uuid, to.name, xml)
   step(`define on ${to.name}`)
   await ctx.observe.bindWhereabouts(uuid, to.name)
-  await to.defineVm(
-    to.markXml(
-      xml,
-      { uuid, name },
-      { instance: ctx.instance, task: ctx.task.id, generation: (mark?.generation ?? 0) + 1 }
-    )
-  )
+  await to.defineVm(to.markXml(xml, { uuid, name }, markOf(ctx, mark)))
   return undefined
 }
 

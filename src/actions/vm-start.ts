@@ -91,6 +91,7 @@ export const vmStart = action({
       ...(moved ? [{ subject: resource.vmName(vm.name), facts: { [vm.uuid]: host } }] : [])
     ]
   },
+  bringsVmTo: 'host',
   bindTo(given, state) {
     const vm = state.vm(given.vm)
     if (!vm) return null

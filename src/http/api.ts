@@ -87,11 +87,7 @@ export async function createApi(parts: ApiParts): Promise<Api> {
       wishRoutes(routes, { database, wake })
       planRoutes(routes, { reads, feed, closing: closing.signal })
       planUndoRoute(routes, {
-        undo: async (request) => {
-          const answer = await undoPlan(database, parts.registry, request)
-          wake()
-          return answer
-        }
+        undo: (request) => undoPlan({ database, registry: parts.registry, submitter }, request)
       })
       limitRoutes(routes, reads)
       fleetRoutes(routes, reads, parts.readVmXml)

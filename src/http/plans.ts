@@ -1,6 +1,6 @@
 // GET /plans/:id: tasks that were submitted together; its tasks are listed by GET /tasks?plan=ID. POST /plans/:id/undo undoes them.
 import { Type } from 'typebox'
-import type { UndoRequest, undoPlan } from '../actions/plan-undo.ts'
+import type { UndoAnswer, UndoRequest } from '../actions/plan-undo.ts'
 import { hasEnded, PlanUndone, PlanView } from '../api/task.ts'
 import type { Database } from '../db/open.ts'
 import { QueueError } from '../queue/error.ts'
@@ -47,7 +47,7 @@ export function planRoutes(app: Api, { reads, feed, closing }: TaskRoutesParts):
   )
 }
 
-export type UndoParts = { undo: (request: UndoRequest) => ReturnType<typeof undoPlan> }
+export type UndoParts = { undo: (request: UndoRequest) => Promise<UndoAnswer> }
 
 export function planUndoRoute(app: Api, { undo }: UndoParts): void {
   const body = Type.Object(

@@ -289,6 +289,7 @@ export class Task {
       },
       proposeMoves: () => Promise.resolve([]),
       planChildren: () => Promise.reject(new Error('nothing expands here')),
+      hasParts: () => Promise.resolve(false),
       dropPromises: () => Promise.reject(new Error('nothing is promised here')),
       markUndone: () => Promise.reject(new Error('nothing is undone here'))
     }
