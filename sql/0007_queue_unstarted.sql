@@ -295,7 +295,8 @@ begin
   if not keeps_place then
     delete from queue.prerequisite where derived and (task = any (leaving) or prerequisite = any (leaving));
     perform queue.add_edges(e_task, e_prerequisite, still_open);
-    update queue.claim set position = null where task = any (leaving);
+    -- In the lines that it joins anew it stands as everybody does, whatever it was rewritten to.
+    update queue.claim set position = null, own = false where task = any (leaving);
     update queue.wait set position = null where task = any (leaving);
     perform queue.recount(affected);
     -- Without a place they queue for no units either: they ask when they have a new one.
@@ -431,15 +432,17 @@ begin
 end
 $$;
 
--- Wakes what was parked for `p_key`. Returns how many.
+-- Wakes what was parked for `p_key`. Returns how many. Who parks in this moment looks once more when that is recorded.
 create function queue.unpark(p_key text) returns integer
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   woken bigint[];
 begin
-  perform from queue.wait
-    where task in (select task from queue.parked where key = p_key) order by task for update;
-  with gone as (delete from queue.parked where key = p_key returning task),
+  select array_agg(w.task) into woken from (
+    select task from queue.wait
+    where task in (select task from queue.parked where key = p_key) order by task for update) w;
+  -- Of those whose rows are ours: the others' would be locked out of order.
+  with gone as (delete from queue.parked where key = p_key and task = any (woken) returning task),
     counted as (update queue.wait w set barred = barred - 1 from gone where w.task = gone.task returning w.task)
   select array_agg(task) into woken from counted;
   if woken is null then

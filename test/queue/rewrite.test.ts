@@ -2,6 +2,7 @@
 // ordered, and neither order (I1) nor claims (I2) nor the absence of circles (I3) suffers when everything else happens at once.
 import { randomInt } from 'node:crypto'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { DatabaseError } from '../../src/db/error.ts'
 import { openDatabase, type Database } from '../../src/db/open.ts'
 import { expand, type ClaimedTask, type End } from '../../src/queue/dispatch.ts'
 import { auditAll, guardCounts } from '../../src/queue/guard.ts'
@@ -108,6 +109,15 @@ describe('a task that has not begun', () => {
     expect(await rewriteTo(fresh.database, { [moved!]: ['vm', 'b'] })).toEqual(['rewritten'])
     expect(await edges(after!)).toContainEqual([after, before])
     expect(await worker.drain()).toEqual([before, moved, after])
+  })
+
+  test('held after it, joins the lines anew at their end, as everybody does', async () => {
+    const [one, two] = await Promise.all([submitOne(fresh.database, { claims: ['a'] }), submitOne(fresh.database, {})])
+    await rewriteTo(fresh.database, { [one]: ['b'], [two]: ['b'] })
+    for (const held of [one, two]) await hold(fresh.database, { task: held, reason: 'a moment', by: 'tester' })
+    const behind = await submitOne(fresh.database, { claims: ['b'] })
+    for (const held of [one, two]) await release(fresh.database, { task: held, by: 'tester' })
+    expect(await worker.drain()).toEqual([behind, one, two])
   })
 
   test('comes after whoever is before it there, and before whoever is behind', async () => {
@@ -235,7 +245,7 @@ test('while tasks are submitted, run, expand, are held and cancelled, rewriting 
     for (let left = crowd / 2; left > 0; left--) {
       const last = stored.at(-1)
       const after = last !== undefined && randomInt(5) === 0 ? [{ task: last, needs: 'ended' as const }] : []
-      stored.push(await submitOne(db, { claims: someClaims(), after }))
+      stored.push(await submitAgain(db, { claims: someClaims(), after }))
     }
     submitting--
   }
@@ -316,6 +326,17 @@ test('while tasks are submitted, run, expand, are held and cancelled, rewriting 
   expect(verdict).toMatchObject({ overlaps: [], startedBeforePrerequisite: [], left: [] })
   expect(answers.rewritten).toBeGreaterThan(0)
 }, 60_000)
+
+/** As every submitter does: what it needs was held in the same moment, or two waited for each other's rows. */
+async function submitAgain(db: Database, one: Parameters<typeof submitOne>[1]): Promise<number> {
+  for (;;) {
+    try {
+      return await submitOne(db, one)
+    } catch (error) {
+      if (!(error instanceof DatabaseError && error.code === 'conflict')) throw error
+    }
+  }
+}
 
 async function isOver(db: Database): Promise<boolean> {
   const rows = await db.query('select from queue.place limit 1')
