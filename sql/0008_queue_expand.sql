@@ -5,7 +5,8 @@
 -- "A parent waits for its children" is waiting too. So what is asked of each new child C of P is what C would reach by waiting:
 --   1. explicit edges, and edges to started tasks: these cannot be turned round. If they reach P, the child is refused.
 --   2. unstarted tasks of earlier positions: C waits for them, unless they reach P: then they wait for C instead.
---   3. unstarted tasks of later positions: they wait for C, unless C reaches them: then it waits for them already.
+--   3. unstarted tasks of later positions: they wait for C, unless C reaches them: then C waits for them. Through others it does so
+--      already, but these may be cancelled or held: it needs an edge of its own.
 -- Turning round closes no circle: in 2 what reaches P is not reached by C (else 1 or 2 had found P), in 3 C reaches it anyway.
 
 -- What is waited for, directly and through others, by these: prerequisites that are open, and a parent's open children.
@@ -99,7 +100,7 @@ declare
   mine bigint;
   asked bigint[]; asked_needs queue.needs[];
   forced bigint[];     -- edges of it that cannot be turned round
-  earlier bigint[]; later bigint[]; first bigint[];
+  earlier bigint[]; later bigint[]; first bigint[]; reached bigint[];
   reach bigint[]; reach_earlier bigint[];
   bad_id bigint; bad_code text;
   circle bigint[];
@@ -278,14 +279,15 @@ begin
       reach := reach || reach_earlier;
     end if;
     later := array(select l from unnest(one.later) as l where l <> all (reach));
+    reached := array(select l from unnest(one.later) as l where l = any (reach));
 
-    if forced is not null or cardinality(earlier) > 0 then
+    if forced is not null or cardinality(earlier) > 0 or cardinality(reached) > 0 then
       insert into queue.prerequisite (task, prerequisite, needs, derived)
       select mine, a.prerequisite, min(a.needs), bool_and(a.derived)
       from (
         select u.prerequisite, u.needs, false as derived from unnest(asked, asked_needs) as u(prerequisite, needs)
         union all
-        select e, 'ended', true from unnest(one.started || earlier) as e
+        select e, 'ended', true from unnest(one.started || earlier || reached) as e
       ) a group by a.prerequisite;
     end if;
     if cardinality(later) > 0 or first is not null then

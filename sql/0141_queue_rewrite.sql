@@ -26,7 +26,7 @@ declare
   one record;
   mine record;
   above bigint[];
-  started bigint[]; earlier bigint[]; later bigint[]; first bigint[];
+  started bigint[]; earlier bigint[]; later bigint[]; first bigint[]; reached bigint[];
   reach bigint[];
   made integer;
 begin
@@ -110,7 +110,7 @@ begin
     end if;
 
     above := queue.ancestors(one.task);
-    started := null; earlier := null; later := null; first := null;
+    started := null; earlier := null; later := null; first := null; reached := null;
     if one.position is not null then
       select array_agg(o.task) filter (where o.task = any (begun)),
         array_agg(o.task) filter (where o.task <> all (begun) and o.path < one.path),
@@ -136,6 +136,8 @@ begin
         array_agg(e) filter (where one.task <> all (queue.reached_from(array[e])))
       into first, earlier from unnest(earlier) as e;
       reach := queue.reached_from(array[one.task] || started || earlier);
+      -- What it reaches through others it waits for itself: these may be cancelled or held.
+      reached := array(select l from unnest(later) as l where l = any (reach));
       later := array(select l from unnest(later) as l where l <> all (reach));
     end if;
 
@@ -166,7 +168,7 @@ begin
       where w.task = one.task;
 
     insert into queue.prerequisite (task, prerequisite, needs, derived)
-    select one.task, p, 'ended', true from unnest(started || earlier) as p on conflict do nothing;
+    select one.task, p, 'ended', true from unnest(started || earlier || reached) as p on conflict do nothing;
     insert into queue.prerequisite (task, prerequisite, needs, derived)
     select l, one.task, 'ended', true from unnest(later || first) as l on conflict do nothing;
     perform queue.note(one.task, one.message, one.data);

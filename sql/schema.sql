@@ -1535,7 +1535,7 @@ declare
   mine bigint;
   asked bigint[]; asked_needs queue.needs[];
   forced bigint[];     -- edges of it that cannot be turned round
-  earlier bigint[]; later bigint[]; first bigint[];
+  earlier bigint[]; later bigint[]; first bigint[]; reached bigint[];
   reach bigint[]; reach_earlier bigint[];
   bad_id bigint; bad_code text;
   circle bigint[];
@@ -1714,14 +1714,15 @@ begin
       reach := reach || reach_earlier;
     end if;
     later := array(select l from unnest(one.later) as l where l <> all (reach));
+    reached := array(select l from unnest(one.later) as l where l = any (reach));
 
-    if forced is not null or cardinality(earlier) > 0 then
+    if forced is not null or cardinality(earlier) > 0 or cardinality(reached) > 0 then
       insert into queue.prerequisite (task, prerequisite, needs, derived)
       select mine, a.prerequisite, min(a.needs), bool_and(a.derived)
       from (
         select u.prerequisite, u.needs, false as derived from unnest(asked, asked_needs) as u(prerequisite, needs)
         union all
-        select e, 'ended', true from unnest(one.started || earlier) as e
+        select e, 'ended', true from unnest(one.started || earlier || reached) as e
       ) a group by a.prerequisite;
     end if;
     if cardinality(later) > 0 or first is not null then
@@ -2765,7 +2766,7 @@ declare
   one record;
   mine record;
   above bigint[];
-  started bigint[]; earlier bigint[]; later bigint[]; first bigint[];
+  started bigint[]; earlier bigint[]; later bigint[]; first bigint[]; reached bigint[];
   reach bigint[];
   made integer;
 begin
@@ -2849,7 +2850,7 @@ begin
     end if;
 
     above := queue.ancestors(one.task);
-    started := null; earlier := null; later := null; first := null;
+    started := null; earlier := null; later := null; first := null; reached := null;
     if one.position is not null then
       select array_agg(o.task) filter (where o.task = any (begun)),
         array_agg(o.task) filter (where o.task <> all (begun) and o.path < one.path),
@@ -2875,6 +2876,8 @@ begin
         array_agg(e) filter (where one.task <> all (queue.reached_from(array[e])))
       into first, earlier from unnest(earlier) as e;
       reach := queue.reached_from(array[one.task] || started || earlier);
+      -- What it reaches through others it waits for itself: these may be cancelled or held.
+      reached := array(select l from unnest(later) as l where l = any (reach));
       later := array(select l from unnest(later) as l where l <> all (reach));
     end if;
 
@@ -2905,7 +2908,7 @@ begin
       where w.task = one.task;
 
     insert into queue.prerequisite (task, prerequisite, needs, derived)
-    select one.task, p, 'ended', true from unnest(started || earlier) as p on conflict do nothing;
+    select one.task, p, 'ended', true from unnest(started || earlier || reached) as p on conflict do nothing;
     insert into queue.prerequisite (task, prerequisite, needs, derived)
     select l, one.task, 'ended', true from unnest(later || first) as l on conflict do nothing;
     perform queue.note(one.task, one.message, one.data);

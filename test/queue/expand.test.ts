@@ -174,6 +174,23 @@ describe('positions', () => {
     await worker.complete(holder)
     expect(await worker.drain()).toEqual([children[0], parent.id, earlier])
   })
+
+  test('a child keeps waiting for what it waits for through another, when that other is cancelled', async () => {
+    const parent = await begun({ claims: ['gate'] })
+    const later = await submitOne(fresh.database, { claims: ['b', 'x'] })
+    await submitOne(fresh.database, { claims: ['q'], priority: 50 })
+    const [other] = await worker.take(1)
+    const between = (await split(other!, [{ claims: ['x'] }])).children[0]!
+    // It waits for the other parent, that for its child, and that for the later one: on b the later one goes first.
+    const child = (await split(parent, [{ claims: ['q', 'b'] }])).children[0]!
+    await cancel(fresh.database, { task: between, by: 'me' })
+    const taken = await worker.take()
+    expect(ids(taken)).toEqual([other!.id, later])
+    await worker.complete(taken[0]!)
+    expect(await stateOf(fresh.database, child)).toBe('waiting')
+    await worker.complete(taken[1]!)
+    expect(await worker.drain()).toEqual([child, parent.id])
+  })
 })
 
 describe('a circle', () => {

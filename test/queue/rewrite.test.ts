@@ -158,6 +158,26 @@ describe('a task that has not begun', () => {
     expect(await worker.drain()).toEqual([child, gate!.id, waits])
   })
 
+  test('keeps waiting for what it waits for through another, when that other is cancelled', async () => {
+    const moved = await submitOne(fresh.database, { claims: ['a'] })
+    const later = await submitOne(fresh.database, { claims: ['b', 'x'] })
+    await submitOne(fresh.database, { claims: ['q'], priority: 50 })
+    const [parent] = await worker.take(1)
+    const { id, attempt } = parent!
+    const children = [task({ claims: ['x'] })]
+    const answer = await expand(fresh.database, { dispatcher: worker.id, task: id, attempt, children })
+    if (answer === 'stale') throw new Error('stale')
+    // It waits for the parent, that for its child, and that for the later one: on b the later one goes first.
+    expect(await rewriteTo(fresh.database, { [moved]: ['q', 'b'] })).toEqual(['rewritten'])
+    await cancel(fresh.database, { task: answer.children[0]!, by: 'me' })
+    const taken = await worker.take()
+    expect(taken.map((one) => one.id)).toEqual([id, later])
+    await worker.complete(taken[0]!)
+    expect(await stateOf(fresh.database, moved)).toBe('waiting')
+    await worker.complete(taken[1]!)
+    expect(await worker.drain()).toEqual([moved])
+  })
+
   test('stays as it was where it would wait for itself through a started one', async () => {
     const blocker = await submitOne(fresh.database, { claims: ['z'] })
     const [blocking] = await worker.take()
