@@ -44,20 +44,22 @@ async function live(seeds: readonly number[]): Promise<Tally> {
       new World({ db: fresh.database, dice: new Dice(seed), number: at, submissions, now: () => Date.now() + aheadMs })
   )
   for (const world of worlds) await world.begin()
+  let open = new Set<number>()
   const tally: Tally = { tasks: 0, steps: 0, refused: 0, waitedAnew: 0, looks: 0 }
   const look = async (after: string) => {
     tally.looks += 1
     const moment = await readMoment(fresh.database)
     const wrong = judgeMoment(moment)
+    open = new Set(moment.tasks.map(({ id }) => id))
     if (wrong.length === 0) return
     const told = [...wrong, ...linesOf(moment, wrong)].join('\n')
     throw new Error(`seeds ${seeds[0]} to ${seeds.at(-1)}, after step ${tally.steps} (${after}): ${told}`)
   }
   try {
-    for (let open = true; open; tally.steps++) {
+    for (let going = true; going; tally.steps++) {
       if (tally.steps > MOST_STEPS)
         throw new Error(`seeds ${seeds[0]} to ${seeds.at(-1)} did not end in ${MOST_STEPS} steps`)
-      for (const world of worlds) await world.step(worker.id)
+      for (const world of worlds) if (!world.isDone(open)) await world.step(worker.id)
       await doChores(fresh.database)
       await look('clients and beginnings')
       const ends = worlds.flatMap((world) => world.ends())
@@ -76,7 +78,7 @@ async function live(seeds: readonly number[]): Promise<Tally> {
       // What became due while it was settled takes its place in the next call.
       await doChores(fresh.database)
       await look('ends and claims')
-      open = !worlds.every(({ over }) => over) || claimed.length > 0 || (await anyOpen())
+      going = !worlds.every(({ over }) => over) || claimed.length > 0 || (await anyOpen())
     }
   } finally {
     await owner.stop()

@@ -58,6 +58,11 @@ export class World {
     return this.idle && this.#held.size === 0
   }
 
+  /** All that was ever asked for has ended, and no more will be: nothing that it could ask would change anything. */
+  isDone(open: ReadonlySet<number>): boolean {
+    return this.#left === 0 && !this.#roots.some((root) => open.has(root))
+  }
+
   take(task: ClaimedTask): void {
     this.#running.set(task.id, { task, phase: task.binds && task.children === null ? 'claimed' : 'started' })
   }
