@@ -14,7 +14,11 @@ type Row = {
   ended: Date | null
   attempts: { started: string; ended: string; outcome: string }[] | null
   retried: string[] | null
+  rewritten: string | null
 }
+
+/** The message with which a test rewrites: attempts before it had claims that are not kept, and are not judged. */
+export const rewritten = 'rewritten by a test'
 
 type Life = { task: number; start: number; end: number; outcome: string | null; claims: Row['claims'] }
 
@@ -36,8 +40,10 @@ export async function judge(db: Sql, asked: readonly AskedEdge[]): Promise<Verdi
          'outcome', a.outcome) order by a.started_at) from (
            select started_at, ended_at, outcome from queue.attempt a where a.task = t.id and outcome not in ('waiting')
            union all select t.started_at, t.ended_at, t.outcome::text where t.started_at is not null) a) as attempts,
-       (select jsonb_agg(extract(epoch from l.at) * 1000 order by l.at) from queue.log l where l.task = t.id and l.message like 'retried by %') as retried
-     from queue.task t left join queue.bound b on b.task = t.id`
+       (select jsonb_agg(extract(epoch from l.at) * 1000 order by l.at) from queue.log l where l.task = t.id and l.message like 'retried by %') as retried,
+       (select extract(epoch from max(l.at)) * 1000 from queue.log l where l.task = t.id and l.message = $1) as rewritten
+     from queue.task t left join queue.bound b on b.task = t.id`,
+    [rewritten]
   )
   const lives = rows.flatMap(livesOf)
   const parents = new Map(rows.map(({ id, parent }) => [id, parent]))
@@ -52,7 +58,7 @@ export async function judge(db: Sql, asked: readonly AskedEdge[]): Promise<Verdi
 
 /** From its first start to its end a task holds its claims; a retry by hand begins another life. */
 function livesOf(row: Row): Life[] {
-  const starts = [-Infinity, ...(row.retried ?? []).map(Number)]
+  const starts = [Number(row.rewritten ?? -Infinity), ...(row.retried ?? []).map(Number)]
   return starts.flatMap((from, index) => {
     const until = starts[index + 1] ?? Infinity
     const attempts = (row.attempts ?? []).filter(({ started }) => Number(started) >= from && Number(started) < until)

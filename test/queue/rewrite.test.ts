@@ -13,7 +13,7 @@ import { cancel, hold, release } from '../../src/queue/requests.ts'
 import { positionsOf, rewrite, unstartedTasks, type Rewrite, type Rewritten } from '../../src/queue/rewrite.ts'
 import { ensureResources, openEffects } from '../../src/queue/submit.ts'
 import { freshDatabase, type FreshDatabase } from '../support/postgres.ts'
-import { findCircle, judge } from './checker.ts'
+import { findCircle, judge, rewritten } from './checker.ts'
 import {
   claim,
   emptied,
@@ -57,7 +57,7 @@ async function rewriteTo(
     title: 'Do it elsewhere',
     args: { to: 'b' },
     effects: [],
-    message: 'rewritten by a test',
+    message: rewritten,
     claims: claims.map(claim),
     ...more
   }))
@@ -90,9 +90,7 @@ describe('a task that has not begun', () => {
       state: 'ready'
     })
     expect(await openEffects(fresh.database, ['vm'])).toMatchObject([{ task: id, facts: { at: 'b' } }])
-    expect(await readLog(fresh.database, { task: id })).toMatchObject([
-      { message: 'rewritten by a test', data: { clear: 7 } }
-    ])
+    expect(await readLog(fresh.database, { task: id })).toMatchObject([{ message: rewritten, data: { clear: 7 } }])
     // It needs its unit like everybody else.
     await setCap(fresh.database, 'out/b', 0)
     const other = await submitOne(fresh.database, { limits: [{ key: 'out/b', units: 1 }] })
@@ -307,7 +305,7 @@ test('while tasks are submitted, run, expand, are held and cancelled, rewriting 
         title: 'Elsewhere',
         args: {},
         effects: [],
-        message: 'moved',
+        message: rewritten,
         claims: [...new Map(someClaims().map((one) => [claim(one).resource, claim(one)])).values()]
       }))
       await ensureResources(
