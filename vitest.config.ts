@@ -34,7 +34,12 @@ export default defineConfig({
       project(
         'queue-pg15',
         havePostgres15 ? ['test/{db,queue}/**/*.test.ts'] : ['test/support/no-postgres-15.test.ts'],
-        { env: { TASKOMATIC_TEST_PG: '15' }, globalSetup: havePostgres15 ? cluster : [] }
+        {
+          env: { TASKOMATIC_TEST_PG: '15' },
+          globalSetup: havePostgres15 ? cluster : [],
+          // The server that npm brings is another one.
+          exclude: ['**/node_modules/**', 'test/db/embedded.test.ts']
+        }
       ),
       // Nothing may depend on notifications: the engine's tests once more, with engines that hear none.
       project('notify-off', ['test/dispatcher/**/*.test.ts'], {

@@ -22,6 +22,10 @@ let owner: Database
 let worker: Worker
 let stepper: Stepper
 
+// On the oldest PostgreSQL some orders of each are enough: locks are the same there, the functions must run.
+const EVERY = process.env['TASKOMATIC_TEST_PG'] === '15' ? 4 : 1
+const FEW = 35
+
 const STOPS: Alteration[] = [
   // Edges are found; predecessors are locked; then everything is written.
   stopBefore('submit', `still_open := queue.lock_tasks('{}', (`, 1),
@@ -132,7 +136,8 @@ async function inEveryOrder(
   const example = await setUp()
   const orders = merges(stepsOf(example.first), stepsOf(example.second))
   worker = await emptied(fresh)
-  for (const order of orders) {
+  for (const [at, order] of orders.entries()) {
+    if (at % EVERY !== 0 && orders.length > FEW && !upToFirstWrong) continue
     if (upToFirstWrong && wrong.length > 0) break
     const { first, second, judge } = await setUp()
     const errors = await stepper.meet(order, first, second)

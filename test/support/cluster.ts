@@ -22,6 +22,8 @@ const SETTINGS = {
   max_connections: '120',
   max_wal_size: '2GB',
   autovacuum_naptime: '10s',
+  // Debian's would compile each statement whose tables were never analysed, for longer than it runs.
+  jit: 'off',
   log_min_messages: 'warning'
 }
 
