@@ -41,7 +41,10 @@ export const vmMigrate = action({
     const vm = state.vm(args.vm)
     if (!vm) return []
     const to = args.to ?? ''
-    const facts = args.offline ? { home: to } : { home: to, activeOn: to, reason: 'migrated' }
+    // Said although it does not change: while it moves, its target is seen with a guest that has no definition yet.
+    const facts = args.offline
+      ? { home: to }
+      : { home: to, activeOn: to, reason: 'migrated', persistent: vm.persistent }
     return [
       { subject: resource.vm(vm.uuid), facts },
       { subject: resource.vmName(vm.name), facts: { [vm.uuid]: to } }
