@@ -190,7 +190,7 @@ function remove(host: SimHost, domain: SimDomain, snapshot: Snapshot, flags: num
     domain.snapshots.delete(name)
     for (const child of domain.snapshots.values()) if (child.parent === name) child.parent = parent
     if (domain.currentSnapshot === name) domain.currentSnapshot = parent
-    host.note('snapshot', domain, { detail: `deleted ${name}` })
+    host.note('snapshot', domain, { detail: `${flags & METADATA_ONLY ? 'forgotten' : 'deleted'} ${name}` })
   }
 }
 
