@@ -20,7 +20,14 @@ create function queue.unregister_dispatcher(p_dispatcher bigint) returns boolean
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
   delete from queue.dispatcher where id = p_dispatcher;
-  return found;
+  if not found then
+    return false;
+  end if;
+  -- Others need not wait for a lease to run out.
+  if exists (select from queue.run where dispatcher = p_dispatcher and phase = 'running') then
+    perform pg_notify('queue_left', '');
+  end if;
+  return true;
 end
 $$;
 

@@ -161,9 +161,23 @@ begin
 end
 $$;
 
--- Hands out what nobody looks after: running tasks whose dispatcher has no lease, and awaited ones past their deadline. Leases
--- that have run out are reaped first: whoever is in the middle of a step is waited for, and finds no lease afterwards.
-create function queue.take_over(p_dispatcher bigint, p_limit integer) returns table (
+-- Whether a run's task has nobody who looks after it: its dispatcher has no lease, its deadline has passed, or the caller, whose it is,
+-- holds other attempts (and says which).
+create function queue.is_orphan(r queue.run, p_at timestamptz, p_dispatcher bigint, p_tasks bigint[], p_attempts integer[]) returns boolean
+  language sql stable set search_path = pg_catalog, pg_temp as $$
+  select case r.phase
+    when 'running' then
+      case when r.dispatcher = p_dispatcher then p_tasks is not null and not exists (
+          select from unnest(p_tasks, p_attempts) as h(task, attempt) where h.task = r.task and h.attempt = r.attempt)
+        else not exists (select from queue.dispatcher d where d.id = r.dispatcher) end
+    when 'awaiting' then coalesce(r.deadline < p_at, false)
+    else false end
+$$;
+
+-- Hands out what nobody looks after (is_orphan). Leases that have run out are reaped first: whoever is in the middle of a step is
+-- waited for, and finds no lease afterwards.
+create function queue.take_over(
+    p_dispatcher bigint, p_limit integer, p_tasks bigint[] default null, p_attempts integer[] default null) returns table (
   task bigint, attempt integer, action text, title text, args jsonb, plan bigint, parent bigint, priority smallint,
   binds boolean, bound jsonb, by text, children jsonb
 ) language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan as $$
@@ -178,20 +192,19 @@ begin
   delete from queue.dispatcher d where d.id in (
     select id from queue.dispatcher where expires_at < t and id <> p_dispatcher order by id for update skip locked);
   taken := array(
-    select r.task from queue.run r
-    where (r.phase = 'running' and not exists (select from queue.dispatcher d where d.id = r.dispatcher))
-      or (r.phase = 'awaiting' and r.deadline < t)
-    order by r.task limit p_limit);
+    select r.task from queue.run r where queue.is_orphan(r, t, p_dispatcher, p_tasks, p_attempts) order by r.task limit p_limit);
+  if cardinality(taken) = 0 then
+    return;
+  end if;
   perform from queue.task where id = any (taken) and outcome is null order by id for update;
   with orphan as (
     select r.task from queue.run r
-    where r.task = any (taken) and (
-      (r.phase = 'running' and not exists (select from queue.dispatcher d where d.id = r.dispatcher))
-      or (r.phase = 'awaiting' and r.deadline < t))
+    where r.task = any (taken) and queue.is_orphan(r, t, p_dispatcher, p_tasks, p_attempts)
   ), before as (
     insert into queue.attempt (task, attempt, dispatcher, started_at, ended_at, outcome, error)
     select r.task, r.attempt, r.dispatcher, r.started_at, t, 'lost',
-      jsonb_build_object('code', 'taken_over', 'message', 'its dispatcher is gone, or its deadline has passed')
+      jsonb_build_object('code', 'taken_over', 'message', case when r.dispatcher = p_dispatcher and r.phase = 'running'
+        then 'its dispatcher had not heard that it was to run it' else 'its dispatcher is gone, or its deadline has passed' end)
     from queue.run r join orphan o on o.task = r.task
   ), over as (
     update queue.run r set attempt = r.attempt + 1, dispatcher = p_dispatcher, phase = 'running', started_at = t,
@@ -213,5 +226,5 @@ $$;
 
 grant execute on function
   queue.bind(bigint, bigint, integer, text[], boolean[], jsonb, jsonb),
-  queue.note_unbound(bigint, bigint, integer, jsonb), queue.take_over(bigint, integer)
+  queue.note_unbound(bigint, bigint, integer, jsonb), queue.take_over(bigint, integer, bigint[], integer[])
   to taskomatic_client;

@@ -317,7 +317,7 @@ begin
       then w.observed || '{"power": "off", "reason": "host confirmed off", "job": null}' end,
     since = clock_timestamp(), observed_at = clock_timestamp(), generation = nextval('inventory.sighting')
     where w.host = p_host and w.vm = any (touched) and w.state in ('active', 'unknown');
-  perform inventory.sum_load(p_host);
+  perform inventory.sum_loads(array[p_host]);
   perform inventory.settle_vms(touched);
   return true;
 end
@@ -337,6 +337,30 @@ end
 $$;
 
 ALTER FUNCTION inventory.end_off() OWNER TO taskomatic_owner;
+
+-- Name: hand_over_watches(bigint, text[], boolean); Type: FUNCTION; Schema: inventory
+
+CREATE FUNCTION inventory.hand_over_watches(p_dispatcher bigint, p_hosts text[], p_leaves boolean) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  others constant boolean := exists (
+    select from inventory.watcher w join queue.dispatcher d on d.id = w.dispatcher
+    where d.expires_at > queue.now() and d.id <> p_dispatcher);
+begin
+  if others then
+    update inventory.watch set dispatcher = null, since = queue.now() where dispatcher = p_dispatcher and host = any (p_hosts);
+    if p_leaves then
+      delete from inventory.watcher where dispatcher = p_dispatcher;
+    end if;
+    perform pg_notify('inventory_watch', '');
+  end if;
+  return others;
+end
+$$;
+
+ALTER FUNCTION inventory.hand_over_watches(p_dispatcher bigint, p_hosts text[], p_leaves boolean) OWNER TO taskomatic_owner;
 
 -- Name: host; Type: TABLE; Schema: inventory
 
@@ -461,7 +485,7 @@ begin
     return false;
   end if;
   delete from inventory.disk d where d.vm = p_vm and d.host = p_host;
-  perform inventory.sum_load(p_host);
+  perform inventory.sum_loads(array[p_host]);
   perform inventory.settle_vms(array[p_vm]);
   return true;
 end
@@ -519,29 +543,25 @@ $$;
 
 ALTER FUNCTION inventory.note_boot() OWNER TO taskomatic_owner;
 
--- Name: record_vms(text, bigint, timestamp with time zone, jsonb, uuid[], boolean); Type: FUNCTION; Schema: inventory
+-- Name: record_sights(jsonb); Type: FUNCTION; Schema: inventory
 
-CREATE FUNCTION inventory.record_vms(p_host text, p_generation bigint, p_at timestamp with time zone, p_vms jsonb, p_absent uuid[], p_full boolean) RETURNS TABLE(vm uuid, name text, was_state text, was_power text, now_state text, now_power text, resized boolean)
+CREATE FUNCTION inventory.record_sights(p_sights jsonb) RETURNS TABLE(host text, vm uuid, name text, was_state text, was_power text, now_state text, now_power text, resized boolean)
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     AS $$
+#variable_conflict use_column
 declare
   touched uuid[];
+  changes jsonb;
 begin
   insert into inventory.vm (uuid, name, home)
-  select s.uuid, s.name, p_host
-  from jsonb_to_recordset(p_vms) as s (uuid uuid, name text)
-  order by s.uuid
+  select distinct on (s.vm) s.vm, s.seen ->> 'name', s.host
+  from jsonb_to_recordset(p_sights) as s (host text, vm uuid, seen jsonb)
+  where jsonb_typeof(s.seen) = 'object' and not exists (select from inventory.vm v where v.uuid = s.vm)
+  order by s.vm
   on conflict (uuid) do nothing;
 
-  select array_agg(ids.id order by ids.id) into touched
-  from (
-    select s.uuid as id from jsonb_to_recordset(p_vms) as s (uuid uuid)
-    union
-    select unnest(p_absent)
-    union
-    select w.vm from inventory.whereabouts w where p_full and w.host = p_host and w.state <> 'absent'
-  ) ids;
+  select array_agg(distinct s.vm order by s.vm) into touched from jsonb_to_recordset(p_sights) as s (vm uuid);
   if touched is null then
     return;
   end if;
@@ -549,29 +569,30 @@ begin
   -- Sights of one VM on two hosts take turns, each seeing the other's whereabouts when it works out the home.
   perform from inventory.vm v where v.uuid = any (touched) order by v.uuid for no key update;
 
-  return query
-  with seen as (
+  with sight as (
+    -- Of two sights of one VM on one host the later counts.
+    select distinct on (s.vm, s.host) s.host, s.generation, s.at, s.vm, case when jsonb_typeof(s.seen) = 'object' then s.seen end as seen
+    from jsonb_to_recordset(p_sights) as s (host text, generation bigint, at timestamptz, vm uuid, seen jsonb)
+    order by s.vm, s.host, s.generation desc
+  ), there as (
     select
-      o.uuid as id,
-      o.value,
+      s.host, s.vm, s.generation, s.at, s.seen,
       case when o.power in ('off', 'crashed') then 'defined' else 'active' end::inventory.presence as state,
       o.power,
       o.reason,
       o.persistent,
       o."maxMemoryMiB" as max_memory_mib
-    from jsonb_array_elements(p_vms) e (value)
-    cross join lateral (
-      select e.value, r.* from jsonb_to_record(e.value) as r (
-        uuid uuid, power text, reason text, persistent boolean, "maxMemoryMiB" bigint
-      )
-    ) o
+    from sight s
+    cross join lateral jsonb_to_record(s.seen) as o (power text, reason text, persistent boolean, "maxMemoryMiB" bigint)
+    where s.seen is not null
   ), old as (
-    select w.* from inventory.whereabouts w where w.host = p_host and w.vm = any (touched)
+    select w.* from inventory.whereabouts w join sight s on s.vm = w.vm and s.host = w.host
   ), present as (
     insert into inventory.whereabouts as w
       (vm, host, state, since, power, reason, persistent, max_memory_mib, observed, observed_at, generation)
-    select s.id, p_host, s.state, p_at, s.power, s.reason, s.persistent, s.max_memory_mib, s.value, p_at, p_generation
-    from seen s
+    select s.vm, s.host, s.state, s.at, s.power, s.reason, s.persistent, s.max_memory_mib, s.seen, s.at, s.generation
+    from there s
+    order by s.vm, s.host
     on conflict on constraint whereabouts_pkey do update set
       state = excluded.state,
       since = case when w.state = excluded.state then w.since else excluded.since end,
@@ -583,64 +604,94 @@ begin
       observed_at = excluded.observed_at,
       generation = excluded.generation
     where w.generation < excluded.generation
-    returning w.vm, w.state, w.power, w.max_memory_mib
+    returning w.vm, w.host, w.state, w.power, w.max_memory_mib
   ), gone as (
     update inventory.whereabouts w set
       state = 'absent',
-      since = case when w.state = 'absent' then w.since else p_at end,
+      since = case when w.state = 'absent' then w.since else s.at end,
       power = null,
       reason = null,
       persistent = false,
-      observed_at = p_at,
-      generation = p_generation
-    where w.host = p_host
-      and w.vm = any (touched)
-      and not exists (select from seen s where s.id = w.vm)
-      and w.generation < p_generation
-    returning w.vm, w.state, w.power, w.max_memory_mib
+      observed_at = s.at,
+      generation = s.generation
+    from sight s
+    where w.host = s.host and w.vm = s.vm and s.seen is null and w.generation < s.generation
+    returning w.vm, w.host, w.state, w.power, w.max_memory_mib
   ), no_disks as (
     delete from inventory.disk d
-    where d.host = p_host
-      and d.vm = any (touched)
+    using sight s
+    where d.host = s.host and d.vm = s.vm
       and (
-        d.vm in (select g.vm from gone g)
-        or exists (
-          select from present p join seen s on s.id = p.vm
-          where p.vm = d.vm and not exists (
-            select from jsonb_to_recordset(s.value -> 'disks') as k (target text, source text)
+        exists (select from gone g where g.vm = d.vm and g.host = d.host)
+        or (
+          exists (select from present p where p.vm = d.vm and p.host = d.host)
+          and not exists (
+            select from jsonb_to_recordset(s.seen -> 'disks') as k (target text, source text)
             where k.target = d.target and k.source is not null
           )
         )
       )
   ), disks as (
     insert into inventory.disk as d (vm, host, target, kind, source)
-    select p.vm, p_host, k.target, k.kind, k.source
+    select p.vm, p.host, k.target, k.kind, k.source
     from present p
-    join seen s on s.id = p.vm
-    left join old o on o.vm = p.vm
-    cross join lateral jsonb_to_recordset(s.value -> 'disks') as k (target text, kind text, source text)
+    join there s on s.vm = p.vm and s.host = p.host
+    left join old o on o.vm = p.vm and o.host = p.host
+    cross join lateral jsonb_to_recordset(s.seen -> 'disks') as k (target text, kind text, source text)
     where k.source is not null
       -- Most sights change nothing here, and a row that is not written need not be cleaned away.
       -- `absent` lost its rows; so may `unknown` have, being what an attempt makes of `absent` when it is bound to the host.
-      and (o.vm is null or o.state in ('absent', 'unknown') or o.observed -> 'disks' is distinct from s.value -> 'disks')
+      and (o.vm is null or o.state in ('absent', 'unknown') or o.observed -> 'disks' is distinct from s.seen -> 'disks')
     on conflict on constraint disk_pkey do update set kind = excluded.kind, source = excluded.source
   )
-  select
-    n.vm, coalesce(s.value ->> 'name', v.name, n.vm::text), coalesce(o.state::text, 'absent'), o.power, n.state::text, n.power,
-    o.max_memory_mib is distinct from n.max_memory_mib
+  select jsonb_agg(jsonb_build_object(
+    'host', n.host, 'vm', n.vm, 'name', coalesce(s.seen ->> 'name', v.name, n.vm::text),
+    'was_state', coalesce(o.state::text, 'absent'), 'was_power', o.power, 'now_state', n.state::text, 'now_power', n.power,
+    'resized', o.max_memory_mib is distinct from n.max_memory_mib))
+  into changes
   from (select * from present union all select * from gone) n
-  left join old o on o.vm = n.vm
-  left join seen s on s.id = n.vm
+  left join old o on o.vm = n.vm and o.host = n.host
+  left join there s on s.vm = n.vm and s.host = n.host
   left join (select h.uuid, h.name from inventory.vm h where h.uuid = any (touched)) v on v.uuid = n.vm
   where coalesce(o.state, 'absent') is distinct from n.state
     or o.power is distinct from n.power
     or (n.state <> 'absent' and o.max_memory_mib is distinct from n.max_memory_mib);
 
   -- Most sights change nothing that is added up.
-  if found then
-    perform inventory.sum_load(p_host);
+  if changes is not null then
+    perform inventory.sum_loads(array(select distinct c.host from jsonb_to_recordset(changes) as c (host text) order by 1));
   end if;
   perform inventory.settle_vms(touched);
+  return query
+    select c.* from jsonb_to_recordset(coalesce(changes, '[]')) as c (
+      host text, vm uuid, name text, was_state text, was_power text, now_state text, now_power text, resized boolean);
+end;
+$$;
+
+ALTER FUNCTION inventory.record_sights(p_sights jsonb) OWNER TO taskomatic_owner;
+
+-- Name: record_vms(text, bigint, timestamp with time zone, jsonb, uuid[], boolean); Type: FUNCTION; Schema: inventory
+
+CREATE FUNCTION inventory.record_vms(p_host text, p_generation bigint, p_at timestamp with time zone, p_vms jsonb, p_absent uuid[], p_full boolean) RETURNS TABLE(vm uuid, name text, was_state text, was_power text, now_state text, now_power text, resized boolean)
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+declare
+  sights jsonb;
+begin
+  select jsonb_agg(jsonb_build_object('host', p_host, 'generation', p_generation, 'at', p_at, 'vm', s.vm, 'seen', s.seen)) into sights
+  from (
+    select (e.value ->> 'uuid')::uuid as vm, e.value as seen from jsonb_array_elements(p_vms) e (value)
+    union all
+    select a.vm, null from unnest(p_absent) as a (vm)
+    union all
+    select w.vm, null from inventory.whereabouts w
+    where p_full and w.host = p_host and w.state <> 'absent'
+      and w.vm <> all (array(select (e.value ->> 'uuid')::uuid from jsonb_array_elements(p_vms) e (value)))
+  ) s;
+  return query
+    select r.vm, r.name, r.was_state, r.was_power, r.now_state, r.now_power, r.resized
+    from inventory.record_sights(coalesce(sights, '[]')) r;
 end;
 $$;
 
@@ -703,6 +754,33 @@ $$;
 
 ALTER FUNCTION inventory.saved_image_is_stale() OWNER TO taskomatic_owner;
 
+-- Name: set_watched_connection(bigint, text, inventory.connection, text); Type: FUNCTION; Schema: inventory
+
+CREATE FUNCTION inventory.set_watched_connection(p_dispatcher bigint, p_host text, p_connection inventory.connection, p_reason text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  if not queue.lease_holds(p_dispatcher) then
+    return false;
+  end if;
+  perform from inventory.watch where host = p_host and dispatcher = p_dispatcher for share;
+  if not found then
+    return false;
+  end if;
+  update inventory.host set
+      connection_since = case when connection = p_connection then connection_since else clock_timestamp() end,
+      connection = p_connection, connection_reason = p_reason
+    where name = p_host and (connection, connection_reason) is distinct from (p_connection, p_reason);
+  if found then
+    perform pg_notify('inventory_watch', p_host);
+  end if;
+  return true;
+end
+$$;
+
+ALTER FUNCTION inventory.set_watched_connection(p_dispatcher bigint, p_host text, p_connection inventory.connection, p_reason text) OWNER TO taskomatic_owner;
+
 -- Name: settle_vms(uuid[]); Type: FUNCTION; Schema: inventory
 
 CREATE FUNCTION inventory.settle_vms(p_vms uuid[]) RETURNS void
@@ -762,35 +840,107 @@ $$;
 
 ALTER FUNCTION inventory.settle_vms(p_vms uuid[]) OWNER TO taskomatic_owner;
 
--- Name: sum_load(text); Type: FUNCTION; Schema: inventory
+-- Name: share_watches(bigint); Type: FUNCTION; Schema: inventory
 
-CREATE FUNCTION inventory.sum_load(p_host text) RETURNS void
+CREATE FUNCTION inventory.share_watches(p_dispatcher bigint, OUT holds boolean, OUT taken text[], OUT mine text[], OUT excess integer, OUT first boolean, OUT up_elsewhere text[], OUT fleet text) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  t constant timestamptz := queue.now();
+  hosts integer;
+  living integer;
+  before_us integer;
+  quota integer;
+  own integer;
+begin
+  taken := '{}';
+  holds := queue.lease_holds(p_dispatcher);
+  if not holds then
+    return;
+  end if;
+  insert into inventory.watcher (dispatcher) values (p_dispatcher) on conflict (dispatcher) do nothing;
+  if found then
+    delete from inventory.watcher w where not exists (select from queue.dispatcher d where d.id = w.dispatcher);
+    -- Whoever has more than his share from now on gives some up.
+    perform pg_notify('inventory_watch', '');
+  end if;
+  select count(*), count(*) filter (where w.dispatcher < p_dispatcher) into living, before_us
+    from inventory.watcher w join queue.dispatcher d on d.id = w.dispatcher where d.expires_at > t or d.id = p_dispatcher;
+  select count(*) into own from inventory.watch w where w.dispatcher = p_dispatcher;
+  select count(*), md5(string_agg(concat_ws(' ', h.name, h.uuid, h.control_uri), ',' order by h.name)) into hosts, fleet
+    from inventory.host h;
+  -- Exact shares, so that they add up to all hosts: the first few have one more.
+  quota := hosts / living + (before_us < hosts % living)::integer;
+  first := before_us = 0;
+  if own < quota then
+    -- Whoever takes at the same time waits, and reads what is left.
+    perform pg_advisory_xact_lock(7243010);
+    with free as (
+      select h.name, w.host is not null and w.dispatcher is null and w.since > t - interval '10 seconds' as handed
+      from inventory.host h left join inventory.watch w on w.host = h.name
+      where not exists (select from queue.dispatcher d where d.id = w.dispatcher and (d.expires_at > t or d.id = p_dispatcher))
+      order by h.name limit quota - own
+    ), took as (
+      insert into inventory.watch as w (host, dispatcher, since) select name, p_dispatcher, t from free
+      on conflict (host) do update set dispatcher = excluded.dispatcher, since = excluded.since
+      returning w.host
+    ), asked_anew as (
+      -- What was said by one who died is not known to hold; what was handed over a moment ago is.
+      update inventory.host h set connection = 'unknown', connection_reason = 'connecting', connection_since = clock_timestamp()
+      from free f where h.name = f.name and not f.handed
+        and (h.connection, h.connection_reason) is distinct from ('unknown'::inventory.connection, 'connecting'::text)
+    )
+    select coalesce(array_agg(host order by host), '{}') into taken from took;
+  end if;
+  select coalesce(array_agg(w.host order by w.host), '{}') into mine from inventory.watch w where w.dispatcher = p_dispatcher;
+  excess := greatest(cardinality(mine) - quota, 0);
+  select coalesce(array_agg(h.name), '{}') into up_elsewhere from inventory.host h
+    where h.connection = 'up'
+      and not exists (select from inventory.watch w where w.host = h.name and w.dispatcher = p_dispatcher);
+end
+$$;
+
+ALTER FUNCTION inventory.share_watches(p_dispatcher bigint, OUT holds boolean, OUT taken text[], OUT mine text[], OUT excess integer, OUT first boolean, OUT up_elsewhere text[], OUT fleet text) OWNER TO taskomatic_owner;
+
+-- Name: sum_loads(text[]); Type: FUNCTION; Schema: inventory
+
+CREATE FUNCTION inventory.sum_loads(p_hosts text[]) RETURNS void
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 declare
-  before bigint;
+  emptier text[];
 begin
-  insert into inventory.host_load (host, active_vms, active_mib, resting_mib) values (p_host, 0, 0, 0) on conflict do nothing;
-  select l.active_mib into before from inventory.host_load l where l.host = p_host for no key update;
-  update inventory.host_load l
-  set active_vms = w.active_vms, active_mib = w.active_mib, resting_mib = w.resting_mib
-  from (
+  insert into inventory.host_load (host, active_vms, active_mib, resting_mib)
+  select h, 0, 0, 0 from unnest(p_hosts) as h
+  where not exists (select from inventory.host_load l where l.host = h)
+  order by 1
+  on conflict do nothing;
+  perform from inventory.host_load l where l.host = any (p_hosts) order by l.host for no key update;
+  with sums as (
     select
-      count(*) filter (where w.state = 'active') as active_vms,
+      h.host,
+      count(w.vm) filter (where w.state = 'active') as active_vms,
       coalesce(sum(inventory.need_mib(w.max_memory_mib)) filter (where w.state = 'active'), 0) as active_mib,
       coalesce(sum(inventory.need_mib(w.max_memory_mib)) filter (where w.state = 'defined'), 0) as resting_mib
-    from inventory.whereabouts w
-    where w.host = p_host
-  ) w
-  where l.host = p_host;
-  if (select l.active_mib < before from inventory.host_load l where l.host = p_host) then
-    perform pg_notify('inventory_room', p_host);
-  end if;
+    from (select distinct u.host from unnest(p_hosts) as u (host)) h
+    left join inventory.whereabouts w on w.host = h.host
+    group by h.host
+  ), before as (
+    select l.host, l.active_mib from inventory.host_load l where l.host = any (p_hosts)
+  ), written as (
+    update inventory.host_load l
+    set active_vms = s.active_vms, active_mib = s.active_mib, resting_mib = s.resting_mib
+    from sums s where l.host = s.host
+    returning l.host, l.active_mib
+  )
+  select array_agg(w.host) into emptier from written w join before b on b.host = w.host where w.active_mib < b.active_mib;
+  perform pg_notify('inventory_room', h) from unnest(emptier) as h;
 end;
 $$;
 
-ALTER FUNCTION inventory.sum_load(p_host text) OWNER TO taskomatic_owner;
+ALTER FUNCTION inventory.sum_loads(p_hosts text[]) OWNER TO taskomatic_owner;
 
 -- Name: usable_mib(bigint); Type: FUNCTION; Schema: inventory
 
@@ -2052,6 +2202,23 @@ end
 $$;
 
 ALTER FUNCTION queue.hold(p_task bigint, p_reason text, p_by text) OWNER TO taskomatic_owner;
+
+-- Name: is_orphan(queue.run, timestamp with time zone, bigint, bigint[], integer[]); Type: FUNCTION; Schema: queue
+
+CREATE FUNCTION queue.is_orphan(r queue.run, p_at timestamp with time zone, p_dispatcher bigint, p_tasks bigint[], p_attempts integer[]) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select case r.phase
+    when 'running' then
+      case when r.dispatcher = p_dispatcher then p_tasks is not null and not exists (
+          select from unnest(p_tasks, p_attempts) as h(task, attempt) where h.task = r.task and h.attempt = r.attempt)
+        else not exists (select from queue.dispatcher d where d.id = r.dispatcher) end
+    when 'awaiting' then coalesce(r.deadline < p_at, false)
+    else false end
+$$;
+
+ALTER FUNCTION queue.is_orphan(r queue.run, p_at timestamp with time zone, p_dispatcher bigint, p_tasks bigint[], p_attempts integer[]) OWNER TO taskomatic_owner;
 
 -- Name: keep_bound(bigint, integer, jsonb, jsonb, timestamp with time zone); Type: FUNCTION; Schema: queue
 
@@ -3444,9 +3611,9 @@ $$;
 
 ALTER FUNCTION queue.submit(p_tasks jsonb, p_plan jsonb, p_by text, p_reason text, p_key text, p_fingerprint text) OWNER TO taskomatic_owner;
 
--- Name: take_over(bigint, integer); Type: FUNCTION; Schema: queue
+-- Name: take_over(bigint, integer, bigint[], integer[]); Type: FUNCTION; Schema: queue
 
-CREATE FUNCTION queue.take_over(p_dispatcher bigint, p_limit integer) RETURNS TABLE(task bigint, attempt integer, action text, title text, args jsonb, plan bigint, parent bigint, priority smallint, binds boolean, bound jsonb, by text, children jsonb)
+CREATE FUNCTION queue.take_over(p_dispatcher bigint, p_limit integer, p_tasks bigint[] DEFAULT NULL::bigint[], p_attempts integer[] DEFAULT NULL::integer[]) RETURNS TABLE(task bigint, attempt integer, action text, title text, args jsonb, plan bigint, parent bigint, priority smallint, binds boolean, bound jsonb, by text, children jsonb)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
@@ -3462,20 +3629,19 @@ begin
   delete from queue.dispatcher d where d.id in (
     select id from queue.dispatcher where expires_at < t and id <> p_dispatcher order by id for update skip locked);
   taken := array(
-    select r.task from queue.run r
-    where (r.phase = 'running' and not exists (select from queue.dispatcher d where d.id = r.dispatcher))
-      or (r.phase = 'awaiting' and r.deadline < t)
-    order by r.task limit p_limit);
+    select r.task from queue.run r where queue.is_orphan(r, t, p_dispatcher, p_tasks, p_attempts) order by r.task limit p_limit);
+  if cardinality(taken) = 0 then
+    return;
+  end if;
   perform from queue.task where id = any (taken) and outcome is null order by id for update;
   with orphan as (
     select r.task from queue.run r
-    where r.task = any (taken) and (
-      (r.phase = 'running' and not exists (select from queue.dispatcher d where d.id = r.dispatcher))
-      or (r.phase = 'awaiting' and r.deadline < t))
+    where r.task = any (taken) and queue.is_orphan(r, t, p_dispatcher, p_tasks, p_attempts)
   ), before as (
     insert into queue.attempt (task, attempt, dispatcher, started_at, ended_at, outcome, error)
     select r.task, r.attempt, r.dispatcher, r.started_at, t, 'lost',
-      jsonb_build_object('code', 'taken_over', 'message', 'its dispatcher is gone, or its deadline has passed')
+      jsonb_build_object('code', 'taken_over', 'message', case when r.dispatcher = p_dispatcher and r.phase = 'running'
+        then 'its dispatcher had not heard that it was to run it' else 'its dispatcher is gone, or its deadline has passed' end)
     from queue.run r join orphan o on o.task = r.task
   ), over as (
     update queue.run r set attempt = r.attempt + 1, dispatcher = p_dispatcher, phase = 'running', started_at = t,
@@ -3495,7 +3661,7 @@ begin
 end
 $$;
 
-ALTER FUNCTION queue.take_over(p_dispatcher bigint, p_limit integer) OWNER TO taskomatic_owner;
+ALTER FUNCTION queue.take_over(p_dispatcher bigint, p_limit integer, p_tasks bigint[], p_attempts integer[]) OWNER TO taskomatic_owner;
 
 -- Name: take_resources(text[], boolean[]); Type: FUNCTION; Schema: queue
 
@@ -3581,7 +3747,14 @@ CREATE FUNCTION queue.unregister_dispatcher(p_dispatcher bigint) RETURNS boolean
     AS $$
 begin
   delete from queue.dispatcher where id = p_dispatcher;
-  return found;
+  if not found then
+    return false;
+  end if;
+  -- Others need not wait for a lease to run out.
+  if exists (select from queue.run where dispatcher = p_dispatcher and phase = 'running') then
+    perform pg_notify('queue_left', '');
+  end if;
+  return true;
 end
 $$;
 
@@ -3872,6 +4045,24 @@ CREATE TABLE inventory.volume (
 );
 
 ALTER TABLE inventory.volume OWNER TO taskomatic_owner;
+
+-- Name: watch; Type: TABLE; Schema: inventory
+
+CREATE TABLE inventory.watch (
+    host text NOT NULL,
+    dispatcher bigint,
+    since timestamp with time zone NOT NULL
+);
+
+ALTER TABLE inventory.watch OWNER TO taskomatic_owner;
+
+-- Name: watcher; Type: TABLE; Schema: inventory
+
+CREATE TABLE inventory.watcher (
+    dispatcher bigint NOT NULL
+);
+
+ALTER TABLE inventory.watcher OWNER TO taskomatic_owner;
 
 -- Name: applied; Type: TABLE; Schema: migration
 
@@ -4627,6 +4818,16 @@ ALTER TABLE ONLY inventory.vm
 ALTER TABLE ONLY inventory.volume
     ADD CONSTRAINT volume_pkey PRIMARY KEY (host, pool, name);
 
+-- Name: watch watch_pkey; Type: CONSTRAINT; Schema: inventory
+
+ALTER TABLE ONLY inventory.watch
+    ADD CONSTRAINT watch_pkey PRIMARY KEY (host);
+
+-- Name: watcher watcher_pkey; Type: CONSTRAINT; Schema: inventory
+
+ALTER TABLE ONLY inventory.watcher
+    ADD CONSTRAINT watcher_pkey PRIMARY KEY (dispatcher);
+
 -- Name: whereabouts whereabouts_pkey; Type: CONSTRAINT; Schema: inventory
 
 ALTER TABLE ONLY inventory.whereabouts
@@ -5068,6 +5269,11 @@ ALTER TABLE ONLY inventory.vm_label
 ALTER TABLE ONLY inventory.volume
     ADD CONSTRAINT volume_host_pool_fkey FOREIGN KEY (host, pool) REFERENCES inventory.pool(host, name) ON DELETE CASCADE;
 
+-- Name: watch watch_host_fkey; Type: FK CONSTRAINT; Schema: inventory
+
+ALTER TABLE ONLY inventory.watch
+    ADD CONSTRAINT watch_host_fkey FOREIGN KEY (host) REFERENCES inventory.host(name) ON DELETE CASCADE;
+
 -- Name: whereabouts whereabouts_host_fkey; Type: FK CONSTRAINT; Schema: inventory
 
 ALTER TABLE ONLY inventory.whereabouts
@@ -5129,6 +5335,11 @@ GRANT ALL ON FUNCTION inventory.confirm_off(p_host text, p_reason text, p_by tex
 
 REVOKE ALL ON FUNCTION inventory.end_off() FROM PUBLIC;
 
+-- Name: FUNCTION hand_over_watches(p_dispatcher bigint, p_hosts text[], p_leaves boolean); Type: ACL; Schema: inventory
+
+REVOKE ALL ON FUNCTION inventory.hand_over_watches(p_dispatcher bigint, p_hosts text[], p_leaves boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION inventory.hand_over_watches(p_dispatcher bigint, p_hosts text[], p_leaves boolean) TO taskomatic_client;
+
 -- Name: TABLE host; Type: ACL; Schema: inventory
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.host TO taskomatic_client;
@@ -5175,6 +5386,11 @@ GRANT ALL ON FUNCTION inventory.new_macs(p_count integer) TO taskomatic_client;
 
 REVOKE ALL ON FUNCTION inventory.note_boot() FROM PUBLIC;
 
+-- Name: FUNCTION record_sights(p_sights jsonb); Type: ACL; Schema: inventory
+
+REVOKE ALL ON FUNCTION inventory.record_sights(p_sights jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION inventory.record_sights(p_sights jsonb) TO taskomatic_client;
+
 -- Name: FUNCTION record_vms(p_host text, p_generation bigint, p_at timestamp with time zone, p_vms jsonb, p_absent uuid[], p_full boolean); Type: ACL; Schema: inventory
 
 REVOKE ALL ON FUNCTION inventory.record_vms(p_host text, p_generation bigint, p_at timestamp with time zone, p_vms jsonb, p_absent uuid[], p_full boolean) FROM PUBLIC;
@@ -5189,15 +5405,25 @@ GRANT ALL ON FUNCTION inventory.reserve(p_task bigint, p_host text, p_vm uuid, p
 
 REVOKE ALL ON FUNCTION inventory.saved_image_is_stale() FROM PUBLIC;
 
+-- Name: FUNCTION set_watched_connection(p_dispatcher bigint, p_host text, p_connection inventory.connection, p_reason text); Type: ACL; Schema: inventory
+
+REVOKE ALL ON FUNCTION inventory.set_watched_connection(p_dispatcher bigint, p_host text, p_connection inventory.connection, p_reason text) FROM PUBLIC;
+GRANT ALL ON FUNCTION inventory.set_watched_connection(p_dispatcher bigint, p_host text, p_connection inventory.connection, p_reason text) TO taskomatic_client;
+
 -- Name: FUNCTION settle_vms(p_vms uuid[]); Type: ACL; Schema: inventory
 
 REVOKE ALL ON FUNCTION inventory.settle_vms(p_vms uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION inventory.settle_vms(p_vms uuid[]) TO taskomatic_client;
 
--- Name: FUNCTION sum_load(p_host text); Type: ACL; Schema: inventory
+-- Name: FUNCTION share_watches(p_dispatcher bigint, OUT holds boolean, OUT taken text[], OUT mine text[], OUT excess integer, OUT first boolean, OUT up_elsewhere text[], OUT fleet text); Type: ACL; Schema: inventory
 
-REVOKE ALL ON FUNCTION inventory.sum_load(p_host text) FROM PUBLIC;
-GRANT ALL ON FUNCTION inventory.sum_load(p_host text) TO taskomatic_client;
+REVOKE ALL ON FUNCTION inventory.share_watches(p_dispatcher bigint, OUT holds boolean, OUT taken text[], OUT mine text[], OUT excess integer, OUT first boolean, OUT up_elsewhere text[], OUT fleet text) FROM PUBLIC;
+GRANT ALL ON FUNCTION inventory.share_watches(p_dispatcher bigint, OUT holds boolean, OUT taken text[], OUT mine text[], OUT excess integer, OUT first boolean, OUT up_elsewhere text[], OUT fleet text) TO taskomatic_client;
+
+-- Name: FUNCTION sum_loads(p_hosts text[]); Type: ACL; Schema: inventory
+
+REVOKE ALL ON FUNCTION inventory.sum_loads(p_hosts text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION inventory.sum_loads(p_hosts text[]) TO taskomatic_client;
 
 -- Name: FUNCTION usable_mib(memory_mib bigint); Type: ACL; Schema: inventory
 
@@ -5325,6 +5551,10 @@ GRANT ALL ON FUNCTION queue.guard_poll(p_size integer) TO taskomatic_client;
 
 REVOKE ALL ON FUNCTION queue.hold(p_task bigint, p_reason text, p_by text) FROM PUBLIC;
 GRANT ALL ON FUNCTION queue.hold(p_task bigint, p_reason text, p_by text) TO taskomatic_client;
+
+-- Name: FUNCTION is_orphan(r queue.run, p_at timestamp with time zone, p_dispatcher bigint, p_tasks bigint[], p_attempts integer[]); Type: ACL; Schema: queue
+
+REVOKE ALL ON FUNCTION queue.is_orphan(r queue.run, p_at timestamp with time zone, p_dispatcher bigint, p_tasks bigint[], p_attempts integer[]) FROM PUBLIC;
 
 -- Name: FUNCTION keep_bound(p_task bigint, p_attempt integer, p_bound jsonb, p_claims jsonb, p_at timestamp with time zone); Type: ACL; Schema: queue
 
@@ -5496,10 +5726,10 @@ GRANT ALL ON FUNCTION queue.stop_failing() TO taskomatic_client;
 REVOKE ALL ON FUNCTION queue.submit(p_tasks jsonb, p_plan jsonb, p_by text, p_reason text, p_key text, p_fingerprint text) FROM PUBLIC;
 GRANT ALL ON FUNCTION queue.submit(p_tasks jsonb, p_plan jsonb, p_by text, p_reason text, p_key text, p_fingerprint text) TO taskomatic_client;
 
--- Name: FUNCTION take_over(p_dispatcher bigint, p_limit integer); Type: ACL; Schema: queue
+-- Name: FUNCTION take_over(p_dispatcher bigint, p_limit integer, p_tasks bigint[], p_attempts integer[]); Type: ACL; Schema: queue
 
-REVOKE ALL ON FUNCTION queue.take_over(p_dispatcher bigint, p_limit integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION queue.take_over(p_dispatcher bigint, p_limit integer) TO taskomatic_client;
+REVOKE ALL ON FUNCTION queue.take_over(p_dispatcher bigint, p_limit integer, p_tasks bigint[], p_attempts integer[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION queue.take_over(p_dispatcher bigint, p_limit integer, p_tasks bigint[], p_attempts integer[]) TO taskomatic_client;
 
 -- Name: FUNCTION take_resources(p_names text[], p_exclusive boolean[]); Type: ACL; Schema: queue
 
@@ -5594,6 +5824,14 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.store TO taskomatic_client;
 -- Name: TABLE volume; Type: ACL; Schema: inventory
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.volume TO taskomatic_client;
+
+-- Name: TABLE watch; Type: ACL; Schema: inventory
+
+GRANT SELECT ON TABLE inventory.watch TO taskomatic_client;
+
+-- Name: TABLE watcher; Type: ACL; Schema: inventory
+
+GRANT SELECT ON TABLE inventory.watcher TO taskomatic_client;
 
 -- Name: TABLE attempt; Type: ACL; Schema: queue
 

@@ -14,6 +14,8 @@ export type AutostartOptions = {
   database: Database
   submitter: Submitter
   log: Logger
+  /** Of several processes the one that watches the host starts what starts with it, so that each order is waited for by one. */
+  watches: (host: string) => boolean
   /** Something was submitted. */
   wake: () => void
   /** Between two looks for hosts that have booted, e.g. while they were cordoned. Default 10,000. */
@@ -35,7 +37,8 @@ const pollMs = 500
 /** Going on without us: they wait for something, or for somebody. */
 const standing: ReadonlySet<string> = new Set(['parked', 'held', 'uncertain', 'complete', 'failed', 'cancelled'])
 
-export function startAutostarter({ database, submitter, log, wake, everyMs = 10_000 }: AutostartOptions): Autostarter {
+export function startAutostarter(options: AutostartOptions): Autostarter {
+  const { database, submitter, log, watches, wake, everyMs = 10_000 } = options
   const stopping = new AbortController()
   const { signal } = stopping
   const underWay = new Map<string, Promise<void>>()
@@ -44,7 +47,7 @@ export function startAutostarter({ database, submitter, log, wake, everyMs = 10_
   async function lookForBooted(): Promise<void> {
     if (signal.aborted) return
     for (const booted of await bootedHosts(database)) {
-      if (underWay.has(booted.host)) continue
+      if (underWay.has(booted.host) || !watches(booted.host)) continue
       const done = startAll(booted)
         .catch((error: unknown) => {
           if (!signal.aborted)
@@ -59,6 +62,8 @@ export function startAutostarter({ database, submitter, log, wake, everyMs = 10_
     const all = await autostartsOf(database, booted.host)
     log.info({ host: booted.host, vms: all.length }, 'a host has booted')
     for (const same of Map.groupBy(all, ({ order }) => order).values()) {
+      // Whoever took the host over goes on from here.
+      if (!watches(booted.host)) return
       const tasks: number[] = []
       for (const vm of same) tasks.push(...(await start(booted, vm)))
       wake()

@@ -4,16 +4,18 @@ import { performance } from 'node:perf_hooks'
 import type { Logger } from 'pino'
 import type { Action } from '../actions/action.ts'
 import { resource } from '../model/resource.ts'
-import { settle, takeOver, unpark, type ClaimedTask, type End } from '../queue/dispatch.ts'
+import { unpark, type ClaimedTask, type End } from '../queue/dispatch.ts'
+import { QueueError } from '../queue/error.ts'
 import { channels } from '../queue/notify.ts'
 import { cancelRequests } from '../queue/requests.ts'
 import { stopFailing } from '../queue/undo.ts'
 import { anyRoom, roomKey } from './choose-host.ts'
 import { createContexts, type ContextParts } from './context.ts'
+import { Exchange } from './exchange.ts'
 import { executeTask, isPassing, later, type Execution } from './execute.ts'
 import { faultOf } from './fault.ts'
 import { Guard, lookForReadyMs } from './guard.ts'
-import { Lease } from './lease.ts'
+import type { Lease } from './lease.ts'
 import { LookAgain } from './look-again.ts'
 import { wakeParkedInVain, type ParkingParts } from './parking.ts'
 
@@ -21,12 +23,14 @@ export type DispatcherOptions = ContextParts &
   ParkingParts & {
     registry: ReadonlyMap<string, Action>
     log: Logger
+    /** Begun. The dispatcher beats it, begins another when it is lost, and ends it. */
+    lease: Lease
+    /** Of several processes one looks again for what nobody could tell of tasks on that host; null: on none. Default: this one. */
+    looksAgainAt?: (host: string | null) => boolean
     /** Tasks at once. Default 256: a slot is a promise, not a thread. */
     workers?: number
     /** How long running work may go on after `stop`. Default 30,000. */
     drainMs?: number
-    /** Default 10,000; beaten three times as often and once more. */
-    leaseMs?: number
     /** Default 5,000; 0 = no guard poll (tests that prove that events suffice). */
     guardPollMs?: number
     /** Listen for other processes' notifications. Default true. */
@@ -69,7 +73,9 @@ class RunningDispatcher implements Dispatcher {
   readonly #contexts: ReturnType<typeof createContexts>
   readonly #slots = new Map<number, Slot>()
   readonly #timers = new Set<NodeJS.Timeout>()
-  #ends: End[] = []
+  readonly #exchange: Exchange
+  /** Asked to stop before there was a slot to tell it to. */
+  #askedEarly: ReadonlySet<number> = new Set()
   #woken = false
   readonly #lookAgain: LookAgain
   /** When the attempts whose ends are to be recorded began. */
@@ -80,31 +86,47 @@ class RunningDispatcher implements Dispatcher {
   #due: NodeJS.Timeout | undefined
   readonly #guard: Guard
   #stopping: Promise<void> | undefined
-  #listening: { stop(): Promise<void> } | undefined
+  #beating: Promise<void> | undefined
+  #listening: { stop(): Promise<void> }[] = []
   #execution: Execution | undefined
 
   constructor(options: DispatcherOptions) {
     this.#options = options
     this.#workers = options.workers ?? 256
-    const { database, log, instance } = options
-    this.#lease = new Lease(database, `${instance}/${process.pid}`, options.leaseMs ?? 10_000)
+    const { database, log, lease } = options
+    this.#lease = lease
+    this.#exchange = new Exchange({
+      database,
+      lease,
+      log,
+      running: () => [...this.#slots.values()].map(({ task: { id, attempt } }) => ({ task: id, attempt })),
+      take: (task) => this.#takeOrGiveBack(task)
+    })
     this.#contexts = createContexts(options)
     this.#guard = new Guard({
       database,
       log,
       leaseMs: this.#lease.ms,
       isIdle: () => !this.#stopping && !this.#pumping && this.#slots.size < this.#workers,
-      isListening: () => this.#listening !== undefined,
+      isListening: () => this.#listening.length > 0,
       wake: () => this.wake()
     })
     const looking = () => (this.#stopping ? undefined : this.#execution)
-    this.#lookAgain = new LookAgain(looking, log, (end) => this.#record(end))
+    this.#lookAgain = new LookAgain({
+      looking,
+      log,
+      looksAt: options.looksAgainAt ?? (() => true),
+      onEnd: (end) => this.#record(end)
+    })
   }
 
   async start(): Promise<void> {
     const { database, log } = this.#options
-    await this.#begin()
-    if (this.#options.listen ?? true) this.#listening = await database.listen(channels.ready, () => this.#heard())
+    this.#prepareExecution()
+    if (this.#options.listen ?? true) {
+      this.#listening.push(await database.listen(channels.ready, () => this.#heard()))
+      this.#listening.push(await database.listen(channels.left, () => void this.#takeOver().catch(() => {})))
+    }
     this.#every(this.#lease.ms / 3.5, () => this.#beat())
     this.#every(this.#lease.ms / 3, () => this.#takeOver())
     this.#every(lookAgainMs, () => this.#lookAgain.round())
@@ -154,8 +176,7 @@ class RunningDispatcher implements Dispatcher {
     return this.#stopping
   }
 
-  async #begin(): Promise<void> {
-    await this.#lease.begin()
+  #prepareExecution(): void {
     const { database, registry } = this.#options
     const signalOf = (task: number) => this.#slots.get(task)?.abort.signal ?? AbortSignal.abort()
     this.#execution = {
@@ -167,35 +188,37 @@ class RunningDispatcher implements Dispatcher {
     }
   }
 
+  #free(): number {
+    return this.#stopping ? 0 : this.#workers - this.#slots.size
+  }
+
   /** Records ends and takes tasks until there is neither an end to record nor anything to take. */
   async #pump(): Promise<void> {
     this.#guard.clearSuspects()
-    while (this.#woken || this.#ends.length > 0) {
+    while (this.#woken || this.#exchange.hasEnds) {
       this.#woken = false
-      const ends = this.#ends
-      this.#ends = []
-      const take = this.#stopping ? 0 : this.#workers - this.#slots.size
       try {
         // Who hears of an end finds in its log what was said before.
-        if (ends.length > 0) await this.#contexts.flush()
-        const request = { dispatcher: this.#lease.id, ends, take: Math.max(0, take) }
-        const answer = await settle(this.#options.database, request)
-        for (const { task, attempt, outcome } of answer.settled) {
-          if (outcome === 'stale') this.#options.log.warn({ task, attempt }, 'the report of a past attempt was refused')
-        }
-        for (const task of answer.claimed) this.#takeOrGiveBack(task)
-        if (take > 0 && answer.claimed.length === take) this.#woken = true
-        this.#wakeAt(answer.nextDueMs)
+        if (this.#exchange.hasEnds) await this.#contexts.flush()
+        if (this.#exchange.isUnsure) await this.#takeOver()
+        const wanted = this.#free()
+        const { ends, claimed, nextDueMs } = await this.#exchange.settle(() => this.#free())
+        if (wanted > 0 && claimed >= wanted) this.#woken = true
+        this.#wakeAt(nextDueMs)
+        await this.#followUp(ends)
       } catch (error) {
-        this.#ends = [...ends, ...this.#ends]
-        this.#options.log.error({ err: error }, 'ends could not be recorded; trying again')
-        await this.#pause(Math.min(1000, this.#lease.ms / 10))
+        await this.#notSettled(error)
         if (this.#stopping && !this.#lease.mayWrite) return
         this.#woken = true
-        continue
       }
-      await this.#followUp(ends)
     }
+  }
+
+  async #notSettled(error: unknown): Promise<void> {
+    this.#options.log.error({ err: error }, 'ends could not be recorded; trying again')
+    await this.#pause(Math.min(1000, this.#lease.ms / 10))
+    // The sooner there is another lease, the sooner it goes on.
+    if (error instanceof QueueError && error.code === 'lease_lost') await this.#beat().catch(() => {})
   }
 
   /** What recorded ends ask for beside what the queue does by itself. Should it fail, timers and the guard make good for it. */
@@ -212,13 +235,14 @@ class RunningDispatcher implements Dispatcher {
   #takeOrGiveBack(task: ClaimedTask): void {
     if (!this.#stopping) return this.#take(task)
     const error = { code: 'draining', message: 'the dispatcher that took it was stopping: it was not begun' }
-    this.#ends.push({ task: task.id, attempt: task.attempt, outcome: 'retry', afterMs: 0, error })
+    this.#exchange.add({ task: task.id, attempt: task.attempt, outcome: 'retry', afterMs: 0, error })
   }
 
   #take(task: ClaimedTask): void {
     const abort = new AbortController()
     const slot: Slot = { task, abort, done: Promise.resolve() }
     this.#slots.set(task.id, slot)
+    if (this.#askedEarly.has(task.id)) abort.abort()
     slot.done = this.#fill(task)
   }
 
@@ -236,7 +260,7 @@ class RunningDispatcher implements Dispatcher {
   }
 
   #record(end: End | null): void {
-    if (end) this.#ends.push(end)
+    if (end) this.#exchange.add(end)
     this.wake()
   }
 
@@ -260,38 +284,44 @@ class RunningDispatcher implements Dispatcher {
   }
 
   async #cancelAsked(): Promise<void> {
-    if (this.#slots.size === 0) return
-    for (const task of await cancelRequests(this.#options.database, this.#lease.id))
-      this.#slots.get(task)?.abort.abort()
+    if (this.#slots.size === 0 && !this.#pumping) return
+    const asked = await cancelRequests(this.#options.database, this.#lease.id)
+    for (const task of asked) this.#slots.get(task)?.abort.abort()
+    // Such as were just taken, of which we hear in a moment.
+    this.#askedEarly = new Set(asked.filter((task) => !this.#slots.has(task)))
   }
 
-  async #beat(): Promise<void> {
+  /** One at a time: two that find the lease lost would begin two. */
+  #beat(): Promise<void> {
+    this.#beating ??= this.#beatOnce().finally(() => (this.#beating = undefined))
+    return this.#beating
+  }
+
+  async #beatOnce(): Promise<void> {
     if ((await this.#lease.beat()) === 'alive') return
     this.#options.log.error({ dispatcher: this.#lease.id }, 'the lease was lost; what ran is left to whoever took over')
     for (const slot of this.#slots.values()) slot.abort.abort()
-    if (!this.#stopping) {
-      await this.#begin()
-      this.wake()
-    }
+    if (this.#stopping) return
+    await this.#lease.begin()
+    this.#prepareExecution()
+    this.wake()
   }
 
-  /** Tasks whose dispatcher is gone go on here: each is looked for before anything is done. */
+  /** Tasks whose dispatcher is gone, and such as were given to us unheard, go on here: each is looked for before anything is done. */
   async #takeOver(): Promise<void> {
-    const free = this.#workers - this.#slots.size
-    if (this.#stopping || free <= 0 || !this.#lease.mayWrite) return
-    for (const task of await takeOver(this.#options.database, this.#lease.id, free)) {
-      this.#options.log.warn({ task: task.id, action: task.action }, 'taken over: the dispatcher that ran it is gone')
-      this.#take(task)
-    }
+    if (this.#free() <= 0 || !this.#lease.mayWrite) return
+    const taken = await this.#exchange.takeOver(() => this.#free())
+    for (const { id, action } of taken)
+      this.#options.log.warn({ task: id, action }, 'taken over: the dispatcher that ran it is gone')
+    if (taken.length > 0) await this.#cancelAsked()
   }
 
   async #poll(): Promise<void> {
     await this.#guard.poll()
-    await this.#cancelAsked()
   }
 
   async #lookForReady(): Promise<void> {
-    if (!this.#listening) await this.#cancelAsked()
+    await this.#cancelAsked()
     await this.#guard.lookForReady()
   }
 
@@ -316,7 +346,7 @@ class RunningDispatcher implements Dispatcher {
   async #drain(): Promise<void> {
     const { log } = this.#options
     clearTimeout(this.#due)
-    await this.#listening?.stop()
+    await Promise.all(this.#listening.map((each) => each.stop()))
     await this.#pumping
     const drained = Promise.all([...this.#slots.values()].map((slot) => slot.done))
     await Promise.race([drained, this.#pause(this.#options.drainMs ?? 30_000)])

@@ -5,17 +5,26 @@ import { performance } from 'node:perf_hooks'
 import type { Sql } from '../db/open.ts'
 import { beat, registerDispatcher, unregisterDispatcher } from '../queue/dispatch.ts'
 
+export type LeaseParts = {
+  /** A connection that nothing else uses: where hundreds of tasks queue for connections, beats must not. */
+  beats: Sql
+  /** For people: which process this is. */
+  name: string
+  ms: number
+}
+
 export class Lease {
-  readonly #database: Sql
+  readonly #beats: Sql
   readonly #name: string
+  readonly #hearers = new Set<() => void>()
   readonly #takenUnder = new AsyncLocalStorage<number>()
   /** How long it lives without a beat. */
   readonly ms: number
   #id = 0
   #lastBeat = Number.NEGATIVE_INFINITY
 
-  constructor(database: Sql, name: string, ms: number) {
-    this.#database = database
+  constructor({ beats, name, ms }: LeaseParts) {
+    this.#beats = beats
     this.#name = name
     this.ms = ms
   }
@@ -27,13 +36,19 @@ export class Lease {
 
   async begin(): Promise<void> {
     const at = performance.now()
-    this.#id = (await registerDispatcher(this.#database, { name: this.#name, leaseMs: this.ms })).id
+    this.#id = (await registerDispatcher(this.#beats, { name: this.#name, leaseMs: this.ms })).id
     this.#lastBeat = at
+    for (const hear of this.#hearers) hear()
+  }
+
+  /** Calls back whenever there is a new one: what was taken under the last is no longer this process's. */
+  onBegin(hear: () => void): void {
+    this.#hearers.add(hear)
   }
 
   async beat(): Promise<'alive' | 'lost'> {
     const at = performance.now()
-    const answer = await beat(this.#database, this.#id)
+    const answer = await beat(this.#beats, this.#id)
     if (answer === 'alive') this.#lastBeat = at
     return answer
   }
@@ -41,12 +56,17 @@ export class Lease {
   /** Others take over at once: what is left in this process writes nothing more. */
   async end(): Promise<void> {
     this.#lastBeat = Number.NEGATIVE_INFINITY
-    await unregisterDispatcher(this.#database, this.#id)
+    await unregisterDispatcher(this.#beats, this.#id)
   }
 
   /** Half a lease without a beat, by a clock that nobody sets: whoever takes over must find us quiet. */
   get mayWrite(): boolean {
     return performance.now() - this.#lastBeat < this.ms / 2
+  }
+
+  /** The lease under which whoever asks was taken; the present one for what was not taken under any. */
+  get takenUnder(): number {
+    return this.#takenUnder.getStore() ?? this.#id
   }
 
   /** Runs what was taken under the lease as it is now. */

@@ -4,14 +4,18 @@ import type { Logger } from 'pino'
 import type { Database } from '../db/open.ts'
 import type { Host, HostChange } from '../host/host.ts'
 import type { LinkState } from '../host/link.ts'
-import { beginSight, recordPool, recordVms, setConnection, type VmChange } from '../inventory/observe.ts'
-import { noteRuns } from '../inventory/vm-life.ts'
+import { beginSight, recordPool, type VmChange } from '../inventory/observe.ts'
+import type { Sights } from './sights.ts'
+import { setWatchedConnection } from '../inventory/watches.ts'
 import { observeHost } from './watch-observer.ts'
 
 export type HostWatcherParts = {
   name: string
   host: Host
   database: Database
+  sights: Sights
+  /** By whose lease the host is watched: what is said of its connection is refused without. */
+  dispatcher: number
   log: Logger
   /** Between two guard lists. */
   guardMs: number
@@ -32,7 +36,8 @@ const LAST_RETRY_MS = 30_000
 export class HostWatcher {
   readonly host: Host
   readonly #parts: HostWatcherParts
-  readonly #vms = new Set<string>()
+  /** To be looked up, each with the moment of its last event. */
+  readonly #vms = new Map<string, number>()
   readonly #pools = new Set<string>()
   /** When a VM's last event came: what the guard list finds different soon after it was not missed. */
   readonly #heardAt = new Map<string, number>()
@@ -75,7 +80,12 @@ export class HostWatcher {
 
   /** Up, and everything on it was listed since. */
   get isListed(): boolean {
-    return this.#listed
+    return this.#listed && !this.#stopped
+  }
+
+  /** By whose lease it watches. */
+  get dispatcher(): number {
+    return this.#parts.dispatcher
   }
 
   stateChanged(state: LinkState): void {
@@ -90,7 +100,7 @@ export class HostWatcher {
       this.#heardAt.set(change.uuid, performance.now())
       if (change.kind === 'vm' && change.event === 'started') this.#ran.set(change.uuid, performance.now())
       if (change.kind === 'vm' && change.event === 'defined') this.#parts.onDefined(this.#parts.name, change.uuid)
-      this.#vms.add(change.uuid)
+      this.#vms.set(change.uuid, this.#parts.sights.now())
     } else if (change.kind === 'pool') this.#pools.add(change.name)
     else this.#list = 'yes'
     if (this.#vms.size + this.#pools.size > MOST_PENDING) this.#list = 'yes'
@@ -130,10 +140,7 @@ export class HostWatcher {
   async #recordRuns(): Promise<void> {
     const now = performance.now()
     const heard = [...this.#ran]
-    await noteRuns(
-      this.#parts.database,
-      heard.map(([vm, at]) => ({ vm, agoMs: now - at }))
-    )
+    await this.#parts.sights.ran(heard.map(([vm, at]) => ({ vm, agoMs: now - at })))
     // One that was heard again meanwhile stays.
     for (const [vm, at] of heard) if (this.#ran.get(vm) === at) this.#ran.delete(vm)
   }
@@ -143,11 +150,19 @@ export class HostWatcher {
     clearTimeout(this.#guardTimer)
     this.#vms.clear()
     this.#pools.clear()
-    await setConnection(this.#parts.database, this.#parts.name, 'down', state.reason)
+    await this.#record('down', state.reason)
     if (this.#recorded?.state !== 'down')
       this.#parts.log.warn({ host: this.#parts.name, reason: state.reason }, 'a host is down')
     this.#recorded = state
     return true
+  }
+
+  /** Nobody writes it for another: whoever took the host over meanwhile says how it is. */
+  async #record(connection: 'up' | 'down', reason: string | null): Promise<void> {
+    const { database, dispatcher, name, log } = this.#parts
+    if (await setWatchedConnection(database, dispatcher, name, { connection, reason })) return
+    if (!this.#stopped) log.info({ host: name, dispatcher }, 'a host is no longer watched from here')
+    this.#stopped = true
   }
 
   async #listAll(guard: boolean): Promise<boolean> {
@@ -162,8 +177,10 @@ export class HostWatcher {
     for (const [uuid, at] of this.#heardAt) if (begun - at > this.#parts.graceMs) this.#heardAt.delete(uuid)
     if (guard) for (const change of changes) this.#suspectMissed(change, begun)
     this.#armGuard()
+    if (this.#stopped) return false
     if (this.#recorded !== state && state === this.#state && state?.state === 'up') {
-      await setConnection(database, name, 'up', null)
+      await this.#record('up', null)
+      if (this.#stopped) return false
       this.#recorded = state
       this.#parts.log.info({ host: name, changes: changes.length }, 'a host is up and was listed')
     }
@@ -187,19 +204,10 @@ export class HostWatcher {
   }
 
   async #lookUpVms(): Promise<boolean> {
-    const { name, database } = this.#parts
-    const uuids = [...this.#vms].slice(0, BATCH)
-    for (const uuid of uuids) this.#vms.delete(uuid)
-    const sight = await beginSight(database)
-    const seen = await Promise.all(uuids.map((uuid) => this.host.vm(uuid)))
-    const absent = uuids.filter((_, index) => seen[index] === undefined)
-    await recordVms(
-      database,
-      sight,
-      name,
-      seen.filter((vm) => vm !== undefined),
-      { absent }
-    )
+    const { sights } = this.#parts
+    const heard = [...this.#vms].slice(0, BATCH)
+    for (const [uuid] of heard) this.#vms.delete(uuid)
+    await Promise.all(heard.map(([uuid, since]) => sights.look(this.host, uuid, since)))
     return true
   }
 

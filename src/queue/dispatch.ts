@@ -88,6 +88,8 @@ export type Settled = {
   claimed: ClaimedTask[]
   /** Until the next scheduled task is due; null when there is none. */
   nextDueMs: number | null
+  /** An answer was lost: tasks may have been given to the dispatcher that are not in `claimed` (takeOver finds them). */
+  unsure?: boolean
 }
 
 export type ClaimedRow = Omit<ClaimedTask, 'id' | 'previousAttempts' | 'takenOver'> & { task: number }
@@ -121,7 +123,7 @@ export async function settle(
   } catch (error) {
     // What was recorded and taken before is; what is left is left to the next call, which is worth making at once.
     if (!(error instanceof DatabaseError)) throw error
-    return { ...answer, nextDueMs: 0 }
+    return { ...answer, nextDueMs: 0, unsure: true }
   }
 }
 
@@ -178,9 +180,24 @@ export async function unpark(db: Sql, key: string): Promise<number> {
 
 /**
  * Hands out tasks that nobody looks after any more: running ones whose dispatcher has no lease, awaited ones past their deadline.
- * Each is a new attempt, `takenOver`: probe first. @throws QueueError lease_lost
+ * Each is a new attempt, `takenOver`: probe first.
+ * @param holding what the caller runs, or has to report: its running tasks that are not among these were given to it in an answer that
+ * was lost, and are handed out too. To be told only while no other call of this dispatcher is under way.
+ * @throws QueueError lease_lost
  */
-export async function takeOver(db: Sql, dispatcher: number, limit = 100): Promise<ClaimedTask[]> {
-  const rows = await raised(db.query<ClaimedRow>('select * from queue.take_over($1, $2)', [dispatcher, limit]))
+export async function takeOver(
+  db: Sql,
+  dispatcher: number,
+  limit = 100,
+  holding?: readonly { task: number; attempt: number }[]
+): Promise<ClaimedTask[]> {
+  const rows = await raised(
+    db.query<ClaimedRow>('select * from queue.take_over($1, $2, $3, $4)', [
+      dispatcher,
+      limit,
+      holding?.map(({ task }) => task) ?? null,
+      holding?.map(({ attempt }) => attempt) ?? null
+    ])
+  )
   return rows.map((row) => claimedTask(row, true))
 }

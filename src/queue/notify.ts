@@ -3,6 +3,8 @@
 import type { Sql } from '../db/open.ts'
 
 export const channels = {
+  /** A dispatcher has gone and left running tasks. Without payload. */
+  left: 'queue_left',
   /** Something became ready, or a running task is asked to stop. Without payload. */
   ready: 'queue_ready',
   /** There are new events. Without payload. */

@@ -11,6 +11,7 @@ import { startWatchers, type Watchers } from '../../src/dispatcher/watch.ts'
 import { HostConnections } from '../../src/host/connections.ts'
 import { addHost } from '../../src/inventory/hosts.ts'
 import type { VmChange } from '../../src/inventory/observe.ts'
+import { registerDispatcher } from '../../src/queue/dispatch.ts'
 import { startSimFleet, type SimFleet } from '../../src/sim/fleet.ts'
 import { domainXml, virsh, whyNoVirsh } from '../sim/support.ts'
 import { freshDatabase, type FreshDatabase } from '../support/postgres.ts'
@@ -124,6 +125,7 @@ describe.skipIf(skip !== undefined)(`a connection that is cut${skip ? ` (skipped
       const started = (watchers = await startWatchers({
         database: db.database,
         hosts,
+        lease: await registerDispatcher(db.database, { name: 'watch', leaseMs: 600_000 }),
         log: pino({ level: 'silent' }),
         onHostUp: () => {},
         onMissed: (_host, change) => missed.push(change)

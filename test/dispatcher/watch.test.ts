@@ -16,6 +16,7 @@ import { addHost, forgetHost } from '../../src/inventory/hosts.ts'
 import { loadFacts } from '../../src/inventory/load.ts'
 import { setConnection, type VmChange } from '../../src/inventory/observe.ts'
 import type { VmSpec } from '../../src/model/vm.ts'
+import { registerDispatcher } from '../../src/queue/dispatch.ts'
 import { startSimFleet, type SimFleet } from '../../src/sim/fleet.ts'
 import { freshDatabase, type FreshDatabase } from '../support/postgres.ts'
 import { eventually } from '../system/eventually.ts'
@@ -65,10 +66,14 @@ async function add(name: string, from = name) {
   await addHost(db.database, { name, uuid, controlUri: uri, peerUri: null, migrationUri: null, by: 'op' })
 }
 
+/** Nobody beats here. */
+const longLease = () => registerDispatcher(db.database, { name: 'watch', leaseMs: 600_000 })
+
 async function watch(graceMs = 300) {
   watchers = await startWatchers({
     database: db.database,
     hosts,
+    lease: await longLease(),
     log: pino({ level: 'silent' }),
     onHostUp: (host) => ups.push(host),
     onMissed: (_host, change) => missed.push(change),
@@ -111,6 +116,7 @@ describe('watching', () => {
     watchers = await startWatchers({
       database: db.database,
       hosts,
+      lease: await longLease(),
       log: pino({ level: 'silent' }),
       onHostUp: (host) => {
         ups.push(host)
