@@ -218,7 +218,7 @@ class RunningDispatcher implements Dispatcher {
     this.#options.log.error({ err: error }, 'ends could not be recorded; trying again')
     await this.#pause(Math.min(1000, this.#lease.ms / 10))
     // The sooner there is another lease, the sooner it goes on.
-    if (error instanceof QueueError && error.code === 'lease_lost') await this.#beat().catch(() => {})
+    if (error instanceof QueueError && error.code === 'lease_lost') await this.#beatNow()
   }
 
   /** What recorded ends ask for beside what the queue does by itself. Should it fail, timers and the guard make good for it. */
@@ -289,6 +289,14 @@ class RunningDispatcher implements Dispatcher {
     for (const task of asked) this.#slots.get(task)?.abort.abort()
     // Such as were just taken, of which we hear in a moment.
     this.#askedEarly = new Set(asked.filter((task) => !this.#slots.has(task)))
+  }
+
+  async #beatNow(): Promise<void> {
+    try {
+      await this.#beat()
+    } catch (cause) {
+      this.#options.log.error({ err: cause }, 'the dispatcher could not reach the database')
+    }
   }
 
   /** One at a time: two that find the lease lost would begin two. */

@@ -90,7 +90,14 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     connect: (address) => hosts.connect(address),
     observer: createObserver({
       database,
-      hosts,
+      hosts: {
+        host: (name) => hosts.host(name),
+        setHosts(list) {
+          hosts.setHosts(list)
+          // Watched at once, whether or not anything is heard.
+          void watchers.refreshHosts().catch(() => {})
+        }
+      },
       sights,
       definitionKey,
       onConfirmedOff: async (host) => dispatcher?.hostOff(host),

@@ -15,12 +15,15 @@ import { phaseOf } from '../../src/queue/state.ts'
 import type { Task } from '../../src/queue/task.ts'
 import { startSimFleet, type SimFleet, type SimFleetOptions } from '../../src/sim/fleet.ts'
 import { freshDatabase } from './postgres.ts'
+import { refuseTwoWriters } from './two-writers.ts'
 
 export type TestEngine = {
   database: Database
   /** Logs in as one who may write the queue's tables. */
   ownerUrl: string
   engine: Engine
+  /** Another engine on the same database and hosts, as another process has it. It is stopped with this one. */
+  another(options?: TestEngineOptions['engine']): Promise<Engine>
   fleet: SimFleet
   submitter: Submitter
   /** Submits one task and resolves once it has ended. */
@@ -29,6 +32,7 @@ export type TestEngine = {
   submit(action: string, args: JsonObject, more?: Partial<RequestedTask>): Promise<number>
   /** Resolves once the task is as asked; default: has ended. Woken by the queue's events. */
   until(task: number, holds?: (task: Task) => boolean): Promise<Task>
+  /** @throws where two guests wrote to one disk */
   stop(): Promise<void>
 }
 
@@ -53,15 +57,18 @@ export async function startTestEngine(options: TestEngineOptions = {}): Promise<
   const fleet = await startSimFleet({ dir: directory, hosts: options.hosts ?? 0, ...options.fleet })
   const registry = new Map([...allActions, ...(options.actions ?? []).map((action) => [action.name, action] as const)])
   const log = pino({ level: process.env['TASKOMATIC_TEST_LOG'] ?? 'silent' }, pino.destination(2))
-  const engine = await startEngine({
-    database,
-    registry,
-    log,
-    definitionKey: Buffer.alloc(32, 7),
-    connections: { allowPlaintext: true },
-    ...(notifies ? {} : { listen: false }),
-    ...options.engine
-  })
+  const others: Engine[] = []
+  const start = (engineOptions: TestEngineOptions['engine']) =>
+    startEngine({
+      database,
+      registry,
+      log,
+      definitionKey: Buffer.alloc(32, 7),
+      connections: { allowPlaintext: true },
+      ...(notifies ? {} : { listen: false }),
+      ...engineOptions
+    })
+  const engine = await start(options.engine)
   const submitter = createSubmitter({ database, registry })
   const waiters = new Set<() => void>()
   const listening = await database.listen(channels.event, () => {
@@ -100,17 +107,23 @@ export async function startTestEngine(options: TestEngineOptions = {}): Promise<
     database,
     ownerUrl: fresh.ownerUrl,
     engine,
+    async another(more = options.engine) {
+      const other = await start(more)
+      others.push(other)
+      return other
+    },
     fleet,
     submitter,
     run,
     submit,
     until,
     async stop() {
-      await engine.stop()
+      await Promise.all([engine, ...others].map((each) => each.stop()))
       await listening.stop()
       await fleet.stop()
       await fresh.drop()
       rmSync(directory, { recursive: true, force: true })
+      refuseTwoWriters(fleet)
     }
   }
 }
