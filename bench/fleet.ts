@@ -35,6 +35,8 @@ const { values } = parseArgs({
     check: { type: 'boolean', default: false },
     /** Where a CPU profile of the measured part is written. */
     profile: { type: 'string' },
+    /** Where PostgreSQL's statements of the measured part are written, the dearest first; counting them costs a little. */
+    statements: { type: 'string' },
     /** Of the child: where its sockets are. */
     sockets: { type: 'string' }
   }
@@ -90,11 +92,21 @@ async function main(): Promise<void> {
     shared_buffers: '256MB',
     max_wal_size: '4GB',
     max_connections: '60',
-    fsync: 'on'
+    fsync: 'on',
+    ...(values.statements === undefined
+      ? {}
+      : {
+          shared_preload_libraries: 'pg_stat_statements',
+          'pg_stat_statements.track': 'all',
+          'pg_stat_statements.track_planning': 'on'
+        })
   })
   const admin = new Client({ connectionString: cluster.adminUrl })
   await admin.connect()
   await admin.query(`create database fleet template ${TEMPLATE}`)
+  const counted = new Client({ connectionString: urlFor(cluster.adminUrl, { database: 'fleet' }) })
+  await counted.connect()
+  if (values.statements !== undefined) await counted.query('create extension pg_stat_statements')
   const database = openDatabase({
     url: urlFor(cluster.adminUrl, { database: 'fleet', user: 'taskomatic_server' }),
     poolSize: 24
@@ -144,7 +156,9 @@ async function main(): Promise<void> {
     const oneMs = (first?.endedAt?.getTime() ?? 0) - (first?.startedAt?.getTime() ?? 0)
     const rest = names.slice(1)
     const profiled = values.profile === undefined ? undefined : await profile()
+    if (values.statements !== undefined) await counted.query('select pg_stat_statements_reset()')
     const measured = await run(rest)
+    if (values.statements !== undefined) writeFileSync(values.statements, await statements(counted, rest.length))
     await profiled?.(values.profile ?? '')
     const harm = await harmOf(child)
     const states = await database.query<{ outcome: string; count: number }>(
@@ -181,6 +195,7 @@ async function main(): Promise<void> {
     await engine.stop()
     await database.stop()
     await admin.end()
+    await counted.end()
     await cluster.stop()
     if (child.connected) child.disconnect()
     rmSync(dir, { recursive: true, force: true })
@@ -195,6 +210,18 @@ async function profile(): Promise<(file: string) => Promise<void>> {
   await session.post('Profiler.enable')
   await session.post('Profiler.start')
   return async (file) => writeFileSync(file, JSON.stringify((await session.post('Profiler.stop')).profile))
+}
+
+/** Milliseconds a task: whole, of that planning; calls a task; the statement. What functions run is counted in them and by itself. */
+async function statements(admin: Client, tasks: number): Promise<string> {
+  const { rows } = await admin.query<{ ms: number; planning: number; calls: number; toplevel: boolean; query: string }>(
+    `select total_exec_time + total_plan_time as ms, total_plan_time as planning, calls::float8, toplevel, query
+     from pg_stat_statements order by 1 desc limit 150`
+  )
+  const line = ({ ms, planning, calls, toplevel, query }: (typeof rows)[number]) =>
+    [ms, planning, calls].map((value) => (value / tasks).toFixed(3).padStart(8)).join(' ') +
+    `${toplevel ? '  ' : ' . '}${query.replaceAll(/\s+/g, ' ').slice(0, 300)}`
+  return `${rows.map(line).join('\n')}\n`
 }
 
 async function ended(database: Database): Promise<void> {

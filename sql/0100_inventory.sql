@@ -193,29 +193,38 @@ create function inventory.usable_mib(memory_mib bigint) returns bigint
 language sql immutable parallel safe
 return greatest(0, memory_mib - greatest(2048, ceil(memory_mib * 0.05)::bigint));
 
--- Adds a host's whereabouts up anew. Whoever comes second waits for the row and then sees what the first one wrote.
-create function inventory.sum_load(p_host text) returns void
+-- Adds hosts' whereabouts up anew. Whoever comes second waits for the rows and then sees what the first one wrote.
+create function inventory.sum_loads(p_hosts text[]) returns void
 language plpgsql set plan_cache_mode = force_generic_plan
 as $$
 declare
-  before bigint;
+  emptier text[];
 begin
-  insert into inventory.host_load (host, active_vms, active_mib, resting_mib) values (p_host, 0, 0, 0) on conflict do nothing;
-  select l.active_mib into before from inventory.host_load l where l.host = p_host for no key update;
-  update inventory.host_load l
-  set active_vms = w.active_vms, active_mib = w.active_mib, resting_mib = w.resting_mib
-  from (
+  insert into inventory.host_load (host, active_vms, active_mib, resting_mib)
+  select h, 0, 0, 0 from unnest(p_hosts) as h
+  where not exists (select from inventory.host_load l where l.host = h)
+  order by 1
+  on conflict do nothing;
+  perform from inventory.host_load l where l.host = any (p_hosts) order by l.host for no key update;
+  with sums as (
     select
-      count(*) filter (where w.state = 'active') as active_vms,
+      h.host,
+      count(w.vm) filter (where w.state = 'active') as active_vms,
       coalesce(sum(inventory.need_mib(w.max_memory_mib)) filter (where w.state = 'active'), 0) as active_mib,
       coalesce(sum(inventory.need_mib(w.max_memory_mib)) filter (where w.state = 'defined'), 0) as resting_mib
-    from inventory.whereabouts w
-    where w.host = p_host
-  ) w
-  where l.host = p_host;
-  if (select l.active_mib < before from inventory.host_load l where l.host = p_host) then
-    perform pg_notify('inventory_room', p_host);
-  end if;
+    from (select distinct u.host from unnest(p_hosts) as u (host)) h
+    left join inventory.whereabouts w on w.host = h.host
+    group by h.host
+  ), before as (
+    select l.host, l.active_mib from inventory.host_load l where l.host = any (p_hosts)
+  ), written as (
+    update inventory.host_load l
+    set active_vms = s.active_vms, active_mib = s.active_mib, resting_mib = s.resting_mib
+    from sums s where l.host = s.host
+    returning l.host, l.active_mib
+  )
+  select array_agg(w.host) into emptier from written w join before b on b.host = w.host where w.active_mib < b.active_mib;
+  perform pg_notify('inventory_room', h) from unnest(emptier) as h;
 end;
 $$;
 
@@ -274,35 +283,26 @@ begin
 end;
 $$;
 
--- Records what one host said of VMs at one sight. `p_vms` are ObservedVm; `p_absent` were asked for and are not there; a full
--- listing makes every VM absent that it does not name. Returns what is different from what was held true before.
-create function inventory.record_vms(
-  p_host text,
-  p_generation bigint,
-  p_at timestamptz,
-  p_vms jsonb,
-  p_absent uuid[],
-  p_full boolean
-) returns table (vm uuid, name text, was_state text, was_power text, now_state text, now_power text, resized boolean)
+-- Records sights of VMs, on any number of hosts: [{host, generation, at, vm, seen}], `seen` an ObservedVm or null: asked for and not
+-- there. Returns what is different from what was held true before.
+create function inventory.record_sights(p_sights jsonb) returns table (
+  host text, vm uuid, name text, was_state text, was_power text, now_state text, now_power text, resized boolean
+)
 language plpgsql set plan_cache_mode = force_generic_plan
 as $$
+#variable_conflict use_column
 declare
   touched uuid[];
+  changes jsonb;
 begin
   insert into inventory.vm (uuid, name, home)
-  select s.uuid, s.name, p_host
-  from jsonb_to_recordset(p_vms) as s (uuid uuid, name text)
-  order by s.uuid
+  select distinct on (s.vm) s.vm, s.seen ->> 'name', s.host
+  from jsonb_to_recordset(p_sights) as s (host text, vm uuid, seen jsonb)
+  where jsonb_typeof(s.seen) = 'object' and not exists (select from inventory.vm v where v.uuid = s.vm)
+  order by s.vm
   on conflict (uuid) do nothing;
 
-  select array_agg(ids.id order by ids.id) into touched
-  from (
-    select s.uuid as id from jsonb_to_recordset(p_vms) as s (uuid uuid)
-    union
-    select unnest(p_absent)
-    union
-    select w.vm from inventory.whereabouts w where p_full and w.host = p_host and w.state <> 'absent'
-  ) ids;
+  select array_agg(distinct s.vm order by s.vm) into touched from jsonb_to_recordset(p_sights) as s (vm uuid);
   if touched is null then
     return;
   end if;
@@ -310,29 +310,30 @@ begin
   -- Sights of one VM on two hosts take turns, each seeing the other's whereabouts when it works out the home.
   perform from inventory.vm v where v.uuid = any (touched) order by v.uuid for no key update;
 
-  return query
-  with seen as (
+  with sight as (
+    -- Of two sights of one VM on one host the later counts.
+    select distinct on (s.vm, s.host) s.host, s.generation, s.at, s.vm, case when jsonb_typeof(s.seen) = 'object' then s.seen end as seen
+    from jsonb_to_recordset(p_sights) as s (host text, generation bigint, at timestamptz, vm uuid, seen jsonb)
+    order by s.vm, s.host, s.generation desc
+  ), there as (
     select
-      o.uuid as id,
-      o.value,
+      s.host, s.vm, s.generation, s.at, s.seen,
       case when o.power in ('off', 'crashed') then 'defined' else 'active' end::inventory.presence as state,
       o.power,
       o.reason,
       o.persistent,
       o."maxMemoryMiB" as max_memory_mib
-    from jsonb_array_elements(p_vms) e (value)
-    cross join lateral (
-      select e.value, r.* from jsonb_to_record(e.value) as r (
-        uuid uuid, power text, reason text, persistent boolean, "maxMemoryMiB" bigint
-      )
-    ) o
+    from sight s
+    cross join lateral jsonb_to_record(s.seen) as o (power text, reason text, persistent boolean, "maxMemoryMiB" bigint)
+    where s.seen is not null
   ), old as (
-    select w.* from inventory.whereabouts w where w.host = p_host and w.vm = any (touched)
+    select w.* from inventory.whereabouts w join sight s on s.vm = w.vm and s.host = w.host
   ), present as (
     insert into inventory.whereabouts as w
       (vm, host, state, since, power, reason, persistent, max_memory_mib, observed, observed_at, generation)
-    select s.id, p_host, s.state, p_at, s.power, s.reason, s.persistent, s.max_memory_mib, s.value, p_at, p_generation
-    from seen s
+    select s.vm, s.host, s.state, s.at, s.power, s.reason, s.persistent, s.max_memory_mib, s.seen, s.at, s.generation
+    from there s
+    order by s.vm, s.host
     on conflict on constraint whereabouts_pkey do update set
       state = excluded.state,
       since = case when w.state = excluded.state then w.since else excluded.since end,
@@ -344,64 +345,98 @@ begin
       observed_at = excluded.observed_at,
       generation = excluded.generation
     where w.generation < excluded.generation
-    returning w.vm, w.state, w.power, w.max_memory_mib
+    returning w.vm, w.host, w.state, w.power, w.max_memory_mib
   ), gone as (
     update inventory.whereabouts w set
       state = 'absent',
-      since = case when w.state = 'absent' then w.since else p_at end,
+      since = case when w.state = 'absent' then w.since else s.at end,
       power = null,
       reason = null,
       persistent = false,
-      observed_at = p_at,
-      generation = p_generation
-    where w.host = p_host
-      and w.vm = any (touched)
-      and not exists (select from seen s where s.id = w.vm)
-      and w.generation < p_generation
-    returning w.vm, w.state, w.power, w.max_memory_mib
+      observed_at = s.at,
+      generation = s.generation
+    from sight s
+    where w.host = s.host and w.vm = s.vm and s.seen is null and w.generation < s.generation
+    returning w.vm, w.host, w.state, w.power, w.max_memory_mib
   ), no_disks as (
     delete from inventory.disk d
-    where d.host = p_host
-      and d.vm = any (touched)
+    using sight s
+    where d.host = s.host and d.vm = s.vm
       and (
-        d.vm in (select g.vm from gone g)
-        or exists (
-          select from present p join seen s on s.id = p.vm
-          where p.vm = d.vm and not exists (
-            select from jsonb_to_recordset(s.value -> 'disks') as k (target text, source text)
+        exists (select from gone g where g.vm = d.vm and g.host = d.host)
+        or (
+          exists (select from present p where p.vm = d.vm and p.host = d.host)
+          and not exists (
+            select from jsonb_to_recordset(s.seen -> 'disks') as k (target text, source text)
             where k.target = d.target and k.source is not null
           )
         )
       )
   ), disks as (
     insert into inventory.disk as d (vm, host, target, kind, source)
-    select p.vm, p_host, k.target, k.kind, k.source
+    select p.vm, p.host, k.target, k.kind, k.source
     from present p
-    join seen s on s.id = p.vm
-    left join old o on o.vm = p.vm
-    cross join lateral jsonb_to_recordset(s.value -> 'disks') as k (target text, kind text, source text)
+    join there s on s.vm = p.vm and s.host = p.host
+    left join old o on o.vm = p.vm and o.host = p.host
+    cross join lateral jsonb_to_recordset(s.seen -> 'disks') as k (target text, kind text, source text)
     where k.source is not null
       -- Most sights change nothing here, and a row that is not written need not be cleaned away.
       -- `absent` lost its rows; so may `unknown` have, being what an attempt makes of `absent` when it is bound to the host.
-      and (o.vm is null or o.state in ('absent', 'unknown') or o.observed -> 'disks' is distinct from s.value -> 'disks')
+      and (o.vm is null or o.state in ('absent', 'unknown') or o.observed -> 'disks' is distinct from s.seen -> 'disks')
     on conflict on constraint disk_pkey do update set kind = excluded.kind, source = excluded.source
   )
-  select
-    n.vm, coalesce(s.value ->> 'name', v.name, n.vm::text), coalesce(o.state::text, 'absent'), o.power, n.state::text, n.power,
-    o.max_memory_mib is distinct from n.max_memory_mib
+  select jsonb_agg(jsonb_build_object(
+    'host', n.host, 'vm', n.vm, 'name', coalesce(s.seen ->> 'name', v.name, n.vm::text),
+    'was_state', coalesce(o.state::text, 'absent'), 'was_power', o.power, 'now_state', n.state::text, 'now_power', n.power,
+    'resized', o.max_memory_mib is distinct from n.max_memory_mib))
+  into changes
   from (select * from present union all select * from gone) n
-  left join old o on o.vm = n.vm
-  left join seen s on s.id = n.vm
+  left join old o on o.vm = n.vm and o.host = n.host
+  left join there s on s.vm = n.vm and s.host = n.host
   left join (select h.uuid, h.name from inventory.vm h where h.uuid = any (touched)) v on v.uuid = n.vm
   where coalesce(o.state, 'absent') is distinct from n.state
     or o.power is distinct from n.power
     or (n.state <> 'absent' and o.max_memory_mib is distinct from n.max_memory_mib);
 
   -- Most sights change nothing that is added up.
-  if found then
-    perform inventory.sum_load(p_host);
+  if changes is not null then
+    perform inventory.sum_loads(array(select distinct c.host from jsonb_to_recordset(changes) as c (host text) order by 1));
   end if;
   perform inventory.settle_vms(touched);
+  return query
+    select c.* from jsonb_to_recordset(coalesce(changes, '[]')) as c (
+      host text, vm uuid, name text, was_state text, was_power text, now_state text, now_power text, resized boolean);
+end;
+$$;
+
+-- What one host said of VMs at one sight. `p_absent` were asked for and are not there; a full listing makes every VM absent that it does
+-- not name.
+create function inventory.record_vms(
+  p_host text,
+  p_generation bigint,
+  p_at timestamptz,
+  p_vms jsonb,
+  p_absent uuid[],
+  p_full boolean
+) returns table (vm uuid, name text, was_state text, was_power text, now_state text, now_power text, resized boolean)
+language plpgsql set plan_cache_mode = force_generic_plan
+as $$
+declare
+  sights jsonb;
+begin
+  select jsonb_agg(jsonb_build_object('host', p_host, 'generation', p_generation, 'at', p_at, 'vm', s.vm, 'seen', s.seen)) into sights
+  from (
+    select (e.value ->> 'uuid')::uuid as vm, e.value as seen from jsonb_array_elements(p_vms) e (value)
+    union all
+    select a.vm, null from unnest(p_absent) as a (vm)
+    union all
+    select w.vm, null from inventory.whereabouts w
+    where p_full and w.host = p_host and w.state <> 'absent'
+      and w.vm <> all (array(select (e.value ->> 'uuid')::uuid from jsonb_array_elements(p_vms) e (value)))
+  ) s;
+  return query
+    select r.vm, r.name, r.was_state, r.was_power, r.now_state, r.now_power, r.resized
+    from inventory.record_sights(coalesce(sights, '[]')) r;
 end;
 $$;
 

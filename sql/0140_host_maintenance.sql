@@ -108,7 +108,7 @@ begin
       then w.observed || '{"power": "off", "reason": "host confirmed off", "job": null}' end,
     since = clock_timestamp(), observed_at = clock_timestamp(), generation = nextval('inventory.sighting')
     where w.host = p_host and w.vm = any (touched) and w.state in ('active', 'unknown');
-  perform inventory.sum_load(p_host);
+  perform inventory.sum_loads(array[p_host]);
   perform inventory.settle_vms(touched);
   return true;
 end
@@ -130,7 +130,7 @@ begin
     return false;
   end if;
   delete from inventory.disk d where d.vm = p_vm and d.host = p_host;
-  perform inventory.sum_load(p_host);
+  perform inventory.sum_loads(array[p_host]);
   perform inventory.settle_vms(array[p_vm]);
   return true;
 end

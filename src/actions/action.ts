@@ -9,6 +9,7 @@ import type { StartsWithHost, VmFacts } from '../inventory/facts.ts'
 import type { Need } from '../inventory/candidates.ts'
 import type { ImageFacts } from '../inventory/facts.ts'
 import type { FleetState } from '../inventory/fleet-state.ts'
+import type { ObservedVm } from '../model/vm.ts'
 import type { EndedChild } from '../queue/dispatch.ts'
 import type { Staging } from '../staging/staging.ts'
 import type { Claim, Effect, NewTask, TaskError, Units } from '../queue/task.ts'
@@ -57,10 +58,26 @@ export type Probe =
   | { happened: 'no'; evidence: Json }
   | { happened: 'unknown'; evidence: Json; why: string }
 
+/** Looks at a VM that began after it was followed; each is recorded. */
+export interface Following {
+  /**
+   * The first look at which it holds. Woken by the VM's events, and looks by itself as well.
+   * @throws HostError `timeout`, `aborted`, or what the host did
+   */
+  until(
+    holds: (vm: ObservedVm | undefined) => boolean,
+    options: { timeoutMs: number; signal: AbortSignal }
+  ): Promise<ObservedVm | undefined>
+  /** May be called twice. */
+  end(): void
+}
+
 /** What the action may do to the database: tell the inventory what it saw, before it says that it is complete. */
 export interface Observer {
   /** Looks the VM up on the host and records what was seen; absent counts too. */
   vm(host: string, uuid: string): Promise<void>
+  /** Follows the VM from now on: before something is sent that will change it. Always end it. */
+  follow(host: string, uuid: string): Following
   pool(host: string, pool: string): Promise<void>
   host(host: string): Promise<void>
   /** Forgets a host and everything observed only there; unless VMs may run there, whose names it answers. */

@@ -28,7 +28,10 @@ export async function startVm(ctx: ActionContext, given: VmStartArgs, step: Step
   if (elsewhere) return failed(activeElsewhere(name, host, elsewhere.host))
   const silent = parkForSilent(name, sightings)
   if (silent) return silent
-  if (here && isStarted(here, given)) return observed(ctx, host, here, { alreadyRunning: true })
+  if (here && isStarted(here, given)) {
+    await ctx.observe.vm(host, uuid)
+    return started(host, here, { alreadyRunning: true })
+  }
   if (here && isActive(here.power) && here.reason !== arriving) return failed(halfStarted(here, host))
 
   const home = ctx.state.vm(uuid)?.home
@@ -42,18 +45,19 @@ export async function startVm(ctx: ActionContext, given: VmStartArgs, step: Step
   if (restores && ctx.state.vm(uuid)?.restorable !== true) return failed(staleImage(here.name, host))
   step(restores ? 'restore' : 'start')
   await ctx.observe.bindWhereabouts(uuid, host)
-  if (!here || !isActive(here.power))
-    await ctx.host(host).startVm(uuid, { freshBoot: !restores, paused: given.paused ?? false })
-  step('wait until it runs')
-  const vm = await ctx
-    .host(host)
-    .untilVm(uuid, (now) => isDecided(now, given), { timeoutMs: startMs, signal: ctx.signal })
-  if (vm && isStarted(vm, given)) {
+  // Before the start: a look that an event of it gave rise to will do.
+  const following = ctx.observe.follow(host, uuid)
+  try {
+    if (!here || !isActive(here.power))
+      await ctx.host(host).startVm(uuid, { freshBoot: !restores, paused: given.paused ?? false })
+    step('wait until it runs')
+    const vm = await following.until((now) => isDecided(now, given), { timeoutMs: startMs, signal: ctx.signal })
+    if (!vm || !isStarted(vm, given)) return failed(stoppedAgain(name, host, vm))
     const from = home !== undefined && home !== host ? { movedFrom: home } : {}
-    return observed(ctx, host, vm, { alreadyRunning: false, ...(restores ? { restored: true } : {}), ...from })
+    return started(host, vm, { alreadyRunning: false, ...(restores ? { restored: true } : {}), ...from })
+  } finally {
+    following.end()
   }
-  await ctx.observe.vm(host, uuid)
-  return failed(stoppedAgain(name, host, vm))
 }
 
 const isStarted = (vm: ObservedVm, { paused }: VmStartArgs): boolean =>
@@ -65,10 +69,8 @@ const isDecided = (vm: ObservedVm | undefined, given: VmStartArgs): boolean =>
 
 type Details = { alreadyRunning: boolean; restored?: true; movedFrom?: string }
 
-async function observed(ctx: ActionContext, host: string, vm: ObservedVm, details: Details): Promise<Outcome> {
-  await ctx.observe.vm(host, vm.uuid)
-  return complete({ host, power: vm.power, ...details })
-}
+const started = (host: string, vm: ObservedVm, details: Details): Outcome =>
+  complete({ host, power: vm.power, ...details })
 
 export async function probeStarted(ctx: ActionContext, given: VmStartArgs): Promise<Probe> {
   const host = ctx.boundHost

@@ -81,6 +81,25 @@ function clientConfig(options: DatabaseOptions): pg.ClientConfig {
 
 const ignore = () => {}
 
+/** Texts that have a name; ours are written in the source, and so few. */
+const MOST_NAMED = 1000
+/** PostgreSQL soon keeps one plan for all values, made for ten elements: with many more it would not end. */
+const LONGEST_NAMED = 100
+const names = new Map<string, string>()
+
+/** Statements are parsed once a connection, and planned once where one plan serves: both take longer than most of them run. */
+function queryOf(text: string, values: readonly unknown[]): pg.QueryConfig {
+  const query = { text, values: values as unknown[] }
+  if (values.length === 0 || values.some((value) => Array.isArray(value) && value.length > LONGEST_NAMED)) return query
+  let name = names.get(text)
+  if (name === undefined) {
+    if (names.size >= MOST_NAMED) return query
+    name = `s${names.size}`
+    names.set(text, name)
+  }
+  return { ...query, name }
+}
+
 export function openDatabase(options: DatabaseOptions): Database {
   const config = clientConfig(options)
   const pool = new pg.Pool({ ...config, max: options.poolSize ?? 10, idleTimeoutMillis: 30_000 })
@@ -101,7 +120,7 @@ export function openDatabase(options: DatabaseOptions): Database {
     async query<R>(text: string, values: readonly unknown[] = []): Promise<R[]> {
       const client = await connect()
       try {
-        const result = await client.query(text, values as unknown[])
+        const result = await client.query(queryOf(text, values))
         client.release()
         return result.rows as R[]
       } catch (error) {
@@ -118,7 +137,7 @@ export function openDatabase(options: DatabaseOptions): Database {
         async query<R>(text: string, values: readonly unknown[] = []): Promise<R[]> {
           if (!open) throw new DatabaseError('stopped', 'the transaction has ended')
           try {
-            return (await client.query(text, values as unknown[])).rows as R[]
+            return (await client.query(queryOf(text, values))).rows as R[]
           } catch (error) {
             throw toDatabaseError(error, 'inside')
           }

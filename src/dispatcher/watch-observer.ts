@@ -8,7 +8,7 @@ import { addHost, forgetHost, knownHosts, mayRunOn, setCordon } from '../invento
 import type { KnownHost } from '../inventory/hosts.ts'
 import { changeLabels } from '../inventory/labels.ts'
 import { loadVms } from '../inventory/load-vms.ts'
-import { beginSight, recordHost, recordListing, recordPool, recordVm } from '../inventory/observe.ts'
+import { beginSight, recordHost, recordListing, recordPool } from '../inventory/observe.ts'
 import { confirmOff, isConfirmedOff, leaveBehind } from '../inventory/maintenance.ts'
 import { shareStore } from '../inventory/stores.ts'
 import { forgetSaved, noteSaved, setAutostart } from '../inventory/vm-life.ts'
@@ -18,6 +18,7 @@ import { resource } from '../model/resource.ts'
 import { unpark } from '../queue/dispatch.ts'
 import { readLimits, setCap } from '../queue/limits.ts'
 import { anyRoom } from './choose-host.ts'
+import { createSights, type Sights } from './sights.ts'
 
 export type ObserverParts = {
   database: Database
@@ -27,20 +28,22 @@ export type ObserverParts = {
   definitionKey: Buffer
   /** Settles what nobody could tell of a host that was just confirmed off. */
   onConfirmedOff?: (host: string) => Promise<void>
+  /** Looks at VMs, shared with the watchers; default: its own. */
+  sights?: Sights
   /** A VM that has a definition there was looked at: it may be another one than before. */
   onSeen?: (host: string, uuid: string) => void
 }
 
-export function createObserver({ database, hosts, definitionKey, onConfirmedOff, onSeen }: ObserverParts): Observer {
+export function createObserver(parts: ObserverParts): Observer {
+  const { database, hosts, definitionKey, onConfirmedOff, onSeen, sights = createSights(database) } = parts
   // Other processes hear of it by notification; this one must not have to wait for that.
   const hostsChanged = async () => hosts.setHosts(await knownHosts(database))
   return {
     async vm(host, uuid) {
-      const sight = await beginSight(database)
-      const seen = await hosts.host(host).vm(uuid)
-      await recordVm(database, sight, host, uuid, seen)
+      const seen = await sights.look(hosts.host(host), uuid)
       if (seen?.persistent) onSeen?.(host, uuid)
     },
+    follow: (host, uuid) => sights.follow(hosts.host(host), uuid),
     async pool(host, pool) {
       const sight = await beginSight(database)
       const seen = await hosts.host(host).pool(pool)

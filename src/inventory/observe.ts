@@ -34,6 +34,14 @@ export async function beginSight(sql: Sql): Promise<Sight> {
   return row
 }
 
+/** Of several things at once, each with a number of its own: of two looks at one thing one is later. */
+export async function beginSights(sql: Sql, count: number): Promise<Sight[]> {
+  return sql.query<Sight>(
+    `select nextval('inventory.sighting') as generation, clock_timestamp() as at from generate_series(1, $1::integer)`,
+    [count]
+  )
+}
+
 /** Everything that a host has. What is not in it becomes absent there. Returns what differs from what was held true. */
 export async function recordListing(tx: Tx, sight: Sight, host: string, listing: Listing): Promise<VmChange[]> {
   await lockHost(tx, host)
@@ -62,6 +70,23 @@ export async function recordVm(
   return recordVms(sql, sight, host, vm ? [vm] : [], { absent: vm ? [] : [uuid] })
 }
 
+type ChangeRow = {
+  host: string
+  vm: string
+  name: string
+  was_state: string
+  was_power: string | null
+  now_state: string
+  now_power: string | null
+}
+
+const toChange = (row: ChangeRow): VmChange => ({
+  vm: row.vm,
+  name: row.name,
+  was: { state: row.was_state, power: row.was_power },
+  now: { state: row.now_state, power: row.now_power }
+})
+
 /** Looked-up VMs of one host: those in `vms` are there, those in `absent` are not. `full`: there are no others. */
 export async function recordVms(
   sql: Sql,
@@ -70,29 +95,30 @@ export async function recordVms(
   vms: readonly ObservedVm[],
   options: { absent?: readonly string[]; full?: boolean }
 ): Promise<VmChange[]> {
-  type Row = {
-    vm: string
-    name: string
-    was_state: string
-    was_power: string | null
-    now_state: string
-    now_power: string | null
-    resized: boolean
-  }
   const values = [host, sight.generation, sight.at, JSON.stringify(vms), options.absent ?? [], options.full ?? false]
-  let rows: Row[]
+  const rows = await known(
+    sql.query<ChangeRow>(`select * from inventory.record_vms($1, $2, $3, $4, $5, $6)`, values),
+    host
+  )
+  return rows.map(toChange)
+}
+
+/** One look-up; `seen` left out: the host says that it has no such VM. */
+export type SightOfVm = Sight & { host: string; vm: string; seen: ObservedVm | undefined }
+
+/** Look-ups on any number of hosts, in one statement. @throws InventoryError `unknown_host`: then none is recorded */
+export async function recordSights(sql: Sql, sights: readonly SightOfVm[]): Promise<void> {
+  const hosts = [...new Set(sights.map(({ host }) => host))].join(', ')
+  await known(sql.query(`select from inventory.record_sights($1)`, [JSON.stringify(sights)]), hosts)
+}
+
+async function known<T>(recording: Promise<T>, hosts: string): Promise<T> {
   try {
-    rows = await sql.query<Row>(`select * from inventory.record_vms($1, $2, $3, $4, $5, $6)`, values)
+    return await recording
   } catch (error) {
     if (!(error instanceof DatabaseError) || error.constraint !== 'whereabouts_host_fkey') throw error
-    throw new InventoryError('unknown_host', `there is no host ${host}`, { cause: error })
+    throw new InventoryError('unknown_host', `there is no host ${hosts}`, { cause: error })
   }
-  return rows.map((row) => ({
-    vm: row.vm,
-    name: row.name,
-    was: { state: row.was_state, power: row.was_power },
-    now: { state: row.now_state, power: row.now_power }
-  }))
 }
 
 /** One look-up of a pool with its volumes; undefined = the host says that it has no such pool. */

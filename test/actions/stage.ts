@@ -78,6 +78,14 @@ export class AnyStage {
 
   readonly observer: Observer = {
     vm: async (host, uuid) => this.memory.sighted(uuid, host, await this.hosts.host(host).vm(uuid)),
+    follow: (host, uuid) => ({
+      until: async (holds, options) => {
+        const seen = await this.hosts.host(host).untilVm(uuid, holds, options)
+        this.memory.sighted(uuid, host, seen)
+        return seen
+      },
+      end: () => {}
+    }),
     pool: async (host, name) => {
       const pool = await this.hosts.host(host).pool(name)
       if (pool) this.memory.pools.set(`${host}/${name}`, pool)
