@@ -37,6 +37,13 @@ const handlers = {
       Object.entries(wanted).every(([key, value]) => value === undefined || entry[key as keyof JournalEntry] === value)
     return fleet().journal.entries().find(fits) ?? (await fleet().journal.next(fits, timeoutMs))
   },
+  /** The nth entry, waited for, whose name begins like that. */
+  async nth(prefix: string, n: number, timeoutMs: number): Promise<JournalEntry> {
+    const fits = (entry: JournalEntry) => entry.name.startsWith(prefix)
+    const earlier = fleet().journal.entries().filter(fits)
+    let left = n - earlier.length
+    return earlier[n - 1] ?? (await fleet().journal.next((entry) => fits(entry) && --left === 0, timeoutMs))
+  },
   /** What is there now. */
   truth: (): Truth => truthOf(fleet()),
   /** null: of every host. */
