@@ -41,6 +41,31 @@ begin
 end
 $$;
 
+-- What is written on behalf of an attempt beside its end proves, in its own transaction, that the attempt is still the task's, and while
+-- it runs its dispatcher's lease.
+create function queue.attempt_holds(p_task bigint, p_attempt integer) returns boolean
+  language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  perform from queue.run where task = p_task and attempt = p_attempt and phase <> 'running';
+  if found then
+    return true;
+  end if;
+  perform from queue.run r join queue.dispatcher d on d.id = r.dispatcher
+    where r.task = p_task and r.attempt = p_attempt and d.expires_at > queue.now() for key share of d;
+  return found;
+end
+$$;
+
+-- Raises lease_lost where that dispatcher has no lease: for what a task does to other tables than these, in the same transaction.
+create function queue.prove_lease(p_dispatcher bigint) returns void
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  if not queue.lease_holds(p_dispatcher) then
+    perform queue.refuse('lease_lost', format('the lease of dispatcher %s has run out', p_dispatcher));
+  end if;
+end
+$$;
+
 -- What follows from ends, in the ends' own transaction: their claims vanish, their units are free, dependants count down or are
 -- doomed, parents whose last child this was are ready again. Called after the tasks' rows were locked and updated, as a later
 -- statement: edges of submissions that we had to wait for are seen.
@@ -210,6 +235,20 @@ create function queue.children_of(p_parent bigint) returns jsonb
   ) c
 $$;
 
+-- Whether that report of that attempt has been recorded: its sender has not heard so, and sends it again. Or the attempt ended in a step
+-- whose answer was lost, and is reported as to be tried again.
+create function queue.is_recorded(p_task bigint, p_attempt integer, p_said text) returns boolean
+  language sql stable set search_path = pg_catalog, pg_temp as $$
+  select exists (
+      select from queue.task t where t.id = p_task and t.attempts = p_attempt
+        -- What someone asked to cancel was not tried again.
+        and (t.outcome::text = p_said or (t.outcome = 'cancelled' and p_said in ('retry', 'park'))))
+    or (p_said in ('retry', 'park') and (
+      exists (select from queue.attempt a where a.task = p_task and a.attempt = p_attempt
+        and a.outcome in ('retry', 'parked', 'waiting', 'expanded'))
+      or exists (select from queue.run r where r.task = p_task and r.attempt = p_attempt and r.dispatcher is null)))
+$$;
+
 -- Rows: `stale` (a report that was refused), `lease_lost`, `claimed`, `due` (number: milliseconds until the next task is due),
 -- `chores` (number: what must be ended or placed in a transaction of its own).
 create function queue.settle(p_dispatcher bigint, p_ends jsonb, p_take integer) returns table (
@@ -224,6 +263,7 @@ declare
   good bigint[]; bad bigint[];
   ended bigint[] := '{}';
   ours bigint[] := '{}'; -- recorded, whatever the outcome
+  known bigint[]; -- or so before
   begun bigint[] := '{}';
   made integer := 0;
 begin
@@ -267,10 +307,13 @@ begin
   end if;
 
   if given is not null and cardinality(ours) < cardinality(given) then
+    known := ours || array(
+      select e.task from jsonb_to_recordset(p_ends) as e(task bigint, attempt integer, outcome text)
+      where e.task <> all (ours) and queue.is_recorded(e.task, e.attempt, e.outcome));
     with stale as (
       insert into queue.stale_report (at, dispatcher, task, attempt, said)
       select t, p_dispatcher, e.task, e.attempt, e.outcome
-      from jsonb_to_recordset(p_ends) as e(task bigint, attempt integer, outcome text) where e.task <> all (ours)
+      from jsonb_to_recordset(p_ends) as e(task bigint, attempt integer, outcome text) where e.task <> all (known)
       returning *
     )
     insert into queue.log (task, attempt, at, level, message, data)
@@ -278,7 +321,7 @@ begin
     from stale s;
     kind := 'stale';
     for task, attempt in
-      select e.task, e.attempt from jsonb_to_recordset(p_ends) as e(task bigint, attempt integer) where e.task <> all (ours)
+      select e.task, e.attempt from jsonb_to_recordset(p_ends) as e(task bigint, attempt integer) where e.task <> all (known)
     loop
       return next;
     end loop;
@@ -340,5 +383,5 @@ $$;
 
 grant execute on function
   queue.register_dispatcher(text, integer), queue.beat(bigint), queue.unregister_dispatcher(bigint),
-  queue.settle(bigint, jsonb, integer)
+  queue.prove_lease(bigint), queue.settle(bigint, jsonb, integer)
   to taskomatic_client;

@@ -157,21 +157,29 @@ begin
 end
 $$;
 
--- What running tasks say, in the order in which they did, with how long ago each was said.
+-- What running tasks say, in the order in which they did, with how long ago each was said. What attempts say that are no longer their
+-- tasks', or whose dispatcher has lost its lease, is not written.
 create function queue.append_logs(p_lines jsonb) returns void
   language sql security definer set search_path = pg_catalog, pg_temp as $$
+  with living as materialized (
+    select id from queue.dispatcher where expires_at > queue.now() for key share
+  )
   insert into queue.log (task, attempt, at, level, message, data)
   select l.task, l.attempt, queue.now() - make_interval(secs => l."agoMs" / 1000.0), l.level, l.message, l.data
   from rows from (jsonb_to_recordset(p_lines) as (
     task bigint, attempt integer, "agoMs" float8, level text, message text, data jsonb)) with ordinality
     as l(task, attempt, "agoMs", level, message, data, ordinal)
+  where exists (
+    select from queue.run r where r.task = l.task and r.attempt = l.attempt
+      and (r.phase <> 'running' or r.dispatcher in (select id from living)))
   order by l.ordinal
 $$;
 
 -- A late word of a past attempt does not replace a newer one.
 create function queue.set_progress(p_task bigint, p_attempt integer, p_progress jsonb) returns void
   language sql security definer set search_path = pg_catalog, pg_temp as $$
-  insert into queue.progress as p (task, attempt, progress, at) values (p_task, p_attempt, p_progress, queue.now())
+  insert into queue.progress as p (task, attempt, progress, at)
+  select p_task, p_attempt, p_progress, queue.now() where queue.attempt_holds(p_task, p_attempt)
   on conflict (task) do update set attempt = excluded.attempt, progress = excluded.progress, at = excluded.at
   where p.attempt <= excluded.attempt
 $$;

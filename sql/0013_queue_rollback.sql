@@ -31,7 +31,7 @@ create function queue.drop_effects(p_task bigint, p_attempt integer) returns boo
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
   delete from queue.effect where task = p_task
-    and exists (select from queue.run r where r.task = p_task and r.attempt = p_attempt);
+    and queue.attempt_holds(p_task, p_attempt);
   return found;
 end
 $$;

@@ -325,6 +325,30 @@ $$;
 
 ALTER FUNCTION inventory.confirm_off(p_host text, p_reason text, p_by text) OWNER TO taskomatic_owner;
 
+-- Name: store; Type: TABLE; Schema: inventory
+
+CREATE TABLE inventory.store (
+    name text NOT NULL,
+    shared boolean NOT NULL,
+    type text NOT NULL,
+    source text,
+    declared boolean DEFAULT false NOT NULL,
+    raw_percent smallint DEFAULT 100 NOT NULL,
+    thin_percent smallint DEFAULT 25 NOT NULL,
+    CONSTRAINT raw_percent_is_a_part CHECK (((raw_percent >= 0) AND (raw_percent <= 100))),
+    CONSTRAINT thin_percent_is_a_part CHECK (((thin_percent >= 0) AND (thin_percent <= 100)))
+);
+
+ALTER TABLE inventory.store OWNER TO taskomatic_owner;
+
+-- Name: counted_bytes(text, text, bigint); Type: FUNCTION; Schema: inventory
+
+CREATE FUNCTION inventory.counted_bytes(p_store text, p_format text, p_capacity bigint) RETURNS bigint
+    LANGUAGE sql STABLE
+    RETURN (SELECT (ceil((((counted_bytes.p_capacity * CASE WHEN (COALESCE(counted_bytes.p_format, 'raw'::text) = 'raw'::text) THEN s.raw_percent ELSE s.thin_percent END))::numeric / 100.0)))::bigint AS ceil FROM inventory.store s WHERE (s.name = counted_bytes.p_store));
+
+ALTER FUNCTION inventory.counted_bytes(p_store text, p_format text, p_capacity bigint) OWNER TO taskomatic_owner;
+
 -- Name: end_off(); Type: FUNCTION; Schema: inventory
 
 CREATE FUNCTION inventory.end_off() RETURNS trigger
@@ -493,6 +517,61 @@ $$;
 
 ALTER FUNCTION inventory.leave_behind(p_vm uuid, p_host text) OWNER TO taskomatic_owner;
 
+-- Name: pool; Type: TABLE; Schema: inventory
+
+CREATE TABLE inventory.pool (
+    host text NOT NULL,
+    name text NOT NULL,
+    uuid uuid,
+    type text NOT NULL,
+    store text NOT NULL,
+    target text,
+    source text,
+    active boolean NOT NULL,
+    persistent boolean NOT NULL,
+    autostart boolean NOT NULL,
+    capacity_bytes bigint NOT NULL,
+    allocation_bytes bigint NOT NULL,
+    available_bytes bigint NOT NULL,
+    observed_at timestamp with time zone NOT NULL,
+    generation bigint NOT NULL
+);
+
+ALTER TABLE inventory.pool OWNER TO taskomatic_owner;
+
+-- Name: volume; Type: TABLE; Schema: inventory
+
+CREATE TABLE inventory.volume (
+    host text NOT NULL,
+    pool text NOT NULL,
+    name text NOT NULL,
+    path text NOT NULL,
+    format text,
+    capacity_bytes bigint NOT NULL,
+    allocation_bytes bigint NOT NULL,
+    backing text,
+    observed_at timestamp with time zone NOT NULL,
+    generation bigint NOT NULL
+);
+
+ALTER TABLE inventory.volume OWNER TO taskomatic_owner;
+
+-- Name: listed_volumes(text); Type: FUNCTION; Schema: inventory
+
+CREATE FUNCTION inventory.listed_volumes(p_store text) RETURNS TABLE(name text, held_bytes bigint, allocation_bytes bigint)
+    LANGUAGE sql STABLE
+    BEGIN ATOMIC
+ SELECT v.name,
+     GREATEST(max(v.allocation_bytes), max(inventory.counted_bytes(listed_volumes.p_store, v.format, v.capacity_bytes))) AS "greatest",
+     max(v.allocation_bytes) AS max
+    FROM (inventory.pool p
+      JOIN inventory.volume v ON (((v.host = p.host) AND (v.pool = p.name))))
+   WHERE ((p.store = listed_volumes.p_store) AND p.active)
+   GROUP BY v.name;
+END;
+
+ALTER FUNCTION inventory.listed_volumes(p_store text) OWNER TO taskomatic_owner;
+
 -- Name: need_mib(bigint); Type: FUNCTION; Schema: inventory
 
 CREATE FUNCTION inventory.need_mib(max_memory_mib bigint) RETURNS bigint
@@ -542,6 +621,34 @@ end
 $$;
 
 ALTER FUNCTION inventory.note_boot() OWNER TO taskomatic_owner;
+
+-- Name: store_reservation; Type: TABLE; Schema: inventory
+
+CREATE TABLE inventory.store_reservation (
+    task bigint NOT NULL,
+    store text NOT NULL,
+    volume text NOT NULL,
+    format text NOT NULL,
+    capacity_bytes bigint NOT NULL,
+    made_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+ALTER TABLE inventory.store_reservation OWNER TO taskomatic_owner;
+
+-- Name: promised_bytes(text); Type: FUNCTION; Schema: inventory
+
+CREATE FUNCTION inventory.promised_bytes(p_store text) RETURNS TABLE(task bigint, bytes bigint)
+    LANGUAGE sql STABLE
+    BEGIN ATOMIC
+ SELECT r.task,
+     (sum(GREATEST((0)::bigint, (inventory.counted_bytes(promised_bytes.p_store, r.format, r.capacity_bytes) - COALESCE(v.held_bytes, (0)::bigint)))))::bigint AS sum
+    FROM (inventory.store_reservation r
+      LEFT JOIN inventory.listed_volumes(promised_bytes.p_store) v(name, held_bytes, allocation_bytes) ON ((v.name = r.volume)))
+   WHERE (r.store = promised_bytes.p_store)
+   GROUP BY r.task;
+END;
+
+ALTER FUNCTION inventory.promised_bytes(p_store text) OWNER TO taskomatic_owner;
 
 -- Name: record_sights(jsonb); Type: FUNCTION; Schema: inventory
 
@@ -741,6 +848,47 @@ $$;
 
 ALTER FUNCTION inventory.reserve(p_task bigint, p_host text, p_vm uuid, p_memory_mib bigint) OWNER TO taskomatic_owner;
 
+-- Name: reserve_in_stores(bigint, jsonb); Type: FUNCTION; Schema: inventory
+
+CREATE FUNCTION inventory.reserve_in_stores(p_task bigint, p_volumes jsonb) RETURNS TABLE(store text, fits boolean, need_bytes bigint, capacity_bytes bigint, free_bytes bigint, growing_bytes bigint, reserved_bytes bigint, reserved_by bigint[])
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+#variable_conflict use_column
+declare
+  wanted record;
+  lacking boolean := false;
+begin
+  perform from inventory.store s
+    where s.name in (select v.store from jsonb_to_recordset(p_volumes) as v (store text)) order by s.name for no key update;
+  delete from inventory.store_reservation r where r.task = p_task;
+  -- Only on stores that are known: of others the task says for itself that there is no such.
+  insert into inventory.store_reservation (task, store, volume, format, capacity_bytes)
+  select p_task, v.store, v.volume, v.format, max(v."capacityBytes")
+  from jsonb_to_recordset(p_volumes) as v (store text, volume text, format text, "capacityBytes" bigint)
+  join inventory.store s on s.name = v.store
+  group by v.store, v.volume, v.format
+  on conflict (task, store, volume) do nothing;
+  -- A later statement than the locks: what was promised while we waited is seen.
+  for wanted in
+    select r.store as name from inventory.store_reservation r where r.task = p_task group by r.store order by r.store
+  loop
+    store := wanted.name;
+    select coalesce(sum(p.bytes), 0)::bigint into need_bytes from inventory.promised_bytes(store) p where p.task = p_task;
+    select r.capacity_bytes, r.free_bytes, r.growing_bytes, r.reserved_bytes, r.reserved_by
+      into capacity_bytes, free_bytes, growing_bytes, reserved_bytes, reserved_by from inventory.store_room(store, p_task) r;
+    fits := need_bytes = 0 or free_bytes is null or need_bytes <= free_bytes - growing_bytes - reserved_bytes;
+    lacking := lacking or not fits;
+    return next;
+  end loop;
+  if lacking then
+    delete from inventory.store_reservation r where r.task = p_task;
+  end if;
+end;
+$$;
+
+ALTER FUNCTION inventory.reserve_in_stores(p_task bigint, p_volumes jsonb) OWNER TO taskomatic_owner;
+
 -- Name: saved_image_is_stale(); Type: FUNCTION; Schema: inventory
 
 CREATE FUNCTION inventory.saved_image_is_stale() RETURNS trigger
@@ -903,6 +1051,31 @@ $$;
 
 ALTER FUNCTION inventory.share_watches(p_dispatcher bigint, OUT holds boolean, OUT taken text[], OUT mine text[], OUT excess integer, OUT first boolean, OUT up_elsewhere text[], OUT fleet text) OWNER TO taskomatic_owner;
 
+-- Name: store_room(text, bigint); Type: FUNCTION; Schema: inventory
+
+CREATE FUNCTION inventory.store_room(p_store text, p_task bigint) RETURNS TABLE(capacity_bytes bigint, free_bytes bigint, growing_bytes bigint, reserved_bytes bigint, reserved_by bigint[])
+    LANGUAGE sql STABLE
+    BEGIN ATOMIC
+ SELECT p.capacity_bytes,
+     p.available_bytes,
+     COALESCE(( SELECT (sum((v.held_bytes - v.allocation_bytes)))::bigint AS sum
+            FROM inventory.listed_volumes(store_room.p_store) v(name, held_bytes, allocation_bytes)), (0)::bigint) AS "coalesce",
+     COALESCE(q.bytes, (0)::bigint) AS "coalesce",
+     COALESCE(q.tasks, '{}'::bigint[]) AS "coalesce"
+    FROM (( SELECT max(k.capacity_bytes) AS capacity_bytes,
+             COALESCE(min(k.available_bytes) FILTER (WHERE (h.connection = 'up'::inventory.connection)), min(k.available_bytes)) AS available_bytes
+            FROM (inventory.pool k
+              JOIN inventory.host h ON ((h.name = k.host)))
+           WHERE ((k.store = store_room.p_store) AND k.active AND (k.capacity_bytes > 0))) p
+      CROSS JOIN LATERAL ( SELECT (sum(r.bytes))::bigint AS bytes,
+             array_agg(r.task ORDER BY r.task) AS tasks
+            FROM inventory.promised_bytes(store_room.p_store) r(task, bytes)
+           WHERE ((r.task <> store_room.p_task) AND (r.bytes > 0))) q)
+   WHERE (p.capacity_bytes IS NOT NULL);
+END;
+
+ALTER FUNCTION inventory.store_room(p_store text, p_task bigint) OWNER TO taskomatic_owner;
+
 -- Name: sum_loads(text[]); Type: FUNCTION; Schema: inventory
 
 CREATE FUNCTION inventory.sum_loads(p_hosts text[]) RETURNS void
@@ -941,6 +1114,35 @@ end;
 $$;
 
 ALTER FUNCTION inventory.sum_loads(p_hosts text[]) OWNER TO taskomatic_owner;
+
+-- Name: tell_store_room(); Type: FUNCTION; Schema: inventory
+
+CREATE FUNCTION inventory.tell_store_room() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+  perform pg_notify('inventory_room', 'store/' || new.store);
+  return null;
+end
+$$;
+
+ALTER FUNCTION inventory.tell_store_room() OWNER TO taskomatic_owner;
+
+-- Name: tell_volumes_gone(); Type: FUNCTION; Schema: inventory
+
+CREATE FUNCTION inventory.tell_volumes_gone() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+  perform pg_notify('inventory_room', 'store/' || g.store)
+  from (
+    select distinct p.store from gone v join inventory.pool p on p.host = v.host and p.name = v.pool
+  ) g;
+  return null;
+end
+$$;
+
+ALTER FUNCTION inventory.tell_volumes_gone() OWNER TO taskomatic_owner;
 
 -- Name: usable_mib(bigint); Type: FUNCTION; Schema: inventory
 
@@ -1100,15 +1302,40 @@ CREATE FUNCTION queue.append_logs(p_lines jsonb) RETURNS void
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
+  with living as materialized (
+    select id from queue.dispatcher where expires_at > queue.now() for key share
+  )
   insert into queue.log (task, attempt, at, level, message, data)
   select l.task, l.attempt, queue.now() - make_interval(secs => l."agoMs" / 1000.0), l.level, l.message, l.data
   from rows from (jsonb_to_recordset(p_lines) as (
     task bigint, attempt integer, "agoMs" float8, level text, message text, data jsonb)) with ordinality
     as l(task, attempt, "agoMs", level, message, data, ordinal)
+  where exists (
+    select from queue.run r where r.task = l.task and r.attempt = l.attempt
+      and (r.phase <> 'running' or r.dispatcher in (select id from living)))
   order by l.ordinal
 $$;
 
 ALTER FUNCTION queue.append_logs(p_lines jsonb) OWNER TO taskomatic_owner;
+
+-- Name: attempt_holds(bigint, integer); Type: FUNCTION; Schema: queue
+
+CREATE FUNCTION queue.attempt_holds(p_task bigint, p_attempt integer) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  perform from queue.run where task = p_task and attempt = p_attempt and phase <> 'running';
+  if found then
+    return true;
+  end if;
+  perform from queue.run r join queue.dispatcher d on d.id = r.dispatcher
+    where r.task = p_task and r.attempt = p_attempt and d.expires_at > queue.now() for key share of d;
+  return found;
+end
+$$;
+
+ALTER FUNCTION queue.attempt_holds(p_task bigint, p_attempt integer) OWNER TO taskomatic_owner;
 
 -- Name: audit_slice(bigint, integer); Type: FUNCTION; Schema: queue
 
@@ -1493,7 +1720,7 @@ CREATE FUNCTION queue.drop_effects(p_task bigint, p_attempt integer) RETURNS boo
     AS $$
 begin
   delete from queue.effect where task = p_task
-    and exists (select from queue.run r where r.task = p_task and r.attempt = p_attempt);
+    and queue.attempt_holds(p_task, p_attempt);
   return found;
 end
 $$;
@@ -2220,6 +2447,24 @@ $$;
 
 ALTER FUNCTION queue.is_orphan(r queue.run, p_at timestamp with time zone, p_dispatcher bigint, p_tasks bigint[], p_attempts integer[]) OWNER TO taskomatic_owner;
 
+-- Name: is_recorded(bigint, integer, text); Type: FUNCTION; Schema: queue
+
+CREATE FUNCTION queue.is_recorded(p_task bigint, p_attempt integer, p_said text) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select exists (
+      select from queue.task t where t.id = p_task and t.attempts = p_attempt
+        -- What someone asked to cancel was not tried again.
+        and (t.outcome::text = p_said or (t.outcome = 'cancelled' and p_said in ('retry', 'park'))))
+    or (p_said in ('retry', 'park') and (
+      exists (select from queue.attempt a where a.task = p_task and a.attempt = p_attempt
+        and a.outcome in ('retry', 'parked', 'waiting', 'expanded'))
+      or exists (select from queue.run r where r.task = p_task and r.attempt = p_attempt and r.dispatcher is null)))
+$$;
+
+ALTER FUNCTION queue.is_recorded(p_task bigint, p_attempt integer, p_said text) OWNER TO taskomatic_owner;
+
 -- Name: keep_bound(bigint, integer, jsonb, jsonb, timestamp with time zone); Type: FUNCTION; Schema: queue
 
 CREATE FUNCTION queue.keep_bound(p_task bigint, p_attempt integer, p_bound jsonb, p_claims jsonb, p_at timestamp with time zone) RETURNS void
@@ -2240,8 +2485,7 @@ CREATE FUNCTION queue.keep_undo(p_task bigint, p_attempt integer, p_step jsonb) 
     AS $$
 begin
   insert into queue.undo_step (task, attempt, step, at)
-  select p_task, p_attempt, p_step, queue.now()
-  from queue.run r where r.task = p_task and r.attempt = p_attempt
+  select p_task, p_attempt, p_step, queue.now() where queue.attempt_holds(p_task, p_attempt)
   on conflict (task) do nothing;
   return found;
 end
@@ -2671,6 +2915,21 @@ end
 $$;
 
 ALTER FUNCTION queue.promote_due(p_at timestamp with time zone) OWNER TO taskomatic_owner;
+
+-- Name: prove_lease(bigint); Type: FUNCTION; Schema: queue
+
+CREATE FUNCTION queue.prove_lease(p_dispatcher bigint) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  if not queue.lease_holds(p_dispatcher) then
+    perform queue.refuse('lease_lost', format('the lease of dispatcher %s has run out', p_dispatcher));
+  end if;
+end
+$$;
+
+ALTER FUNCTION queue.prove_lease(p_dispatcher bigint) OWNER TO taskomatic_owner;
 
 -- Name: prune(interval, interval); Type: FUNCTION; Schema: queue
 
@@ -3143,20 +3402,24 @@ CREATE FUNCTION queue.set_progress(p_task bigint, p_attempt integer, p_progress 
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-  insert into queue.progress as p (task, attempt, progress, at) values (p_task, p_attempt, p_progress, queue.now())
+  insert into queue.progress as p (task, attempt, progress, at)
+  select p_task, p_attempt, p_progress, queue.now() where queue.attempt_holds(p_task, p_attempt)
   on conflict (task) do update set attempt = excluded.attempt, progress = excluded.progress, at = excluded.at
   where p.attempt <= excluded.attempt
 $$;
 
 ALTER FUNCTION queue.set_progress(p_task bigint, p_attempt integer, p_progress jsonb) OWNER TO taskomatic_owner;
 
--- Name: set_undo_states(bigint[], queue.undo_state[]); Type: FUNCTION; Schema: queue
+-- Name: set_undo_states(bigint, integer, bigint[], queue.undo_state[]); Type: FUNCTION; Schema: queue
 
-CREATE FUNCTION queue.set_undo_states(p_tasks bigint[], p_states queue.undo_state[]) RETURNS void
+CREATE FUNCTION queue.set_undo_states(p_by bigint, p_attempt integer, p_tasks bigint[], p_states queue.undo_state[]) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
+  if not queue.attempt_holds(p_by, p_attempt) then
+    perform queue.refuse('stale_attempt', format('attempt %s of task %s is over', p_attempt, p_by), array[p_by]);
+  end if;
   perform from queue.task where id = any (p_tasks) order by id for update;
   update queue.task t set undo_state = u.state
     from unnest(p_tasks, p_states) as u(task, state) where t.id = u.task and t.id = any (p_tasks) and t.outcome is not null;
@@ -3164,7 +3427,7 @@ begin
 end
 $$;
 
-ALTER FUNCTION queue.set_undo_states(p_tasks bigint[], p_states queue.undo_state[]) OWNER TO taskomatic_owner;
+ALTER FUNCTION queue.set_undo_states(p_by bigint, p_attempt integer, p_tasks bigint[], p_states queue.undo_state[]) OWNER TO taskomatic_owner;
 
 -- Name: settle(bigint, jsonb, integer); Type: FUNCTION; Schema: queue
 
@@ -3182,6 +3445,7 @@ declare
   good bigint[]; bad bigint[];
   ended bigint[] := '{}';
   ours bigint[] := '{}'; -- recorded, whatever the outcome
+  known bigint[]; -- or so before
   begun bigint[] := '{}';
   made integer := 0;
 begin
@@ -3225,10 +3489,13 @@ begin
   end if;
 
   if given is not null and cardinality(ours) < cardinality(given) then
+    known := ours || array(
+      select e.task from jsonb_to_recordset(p_ends) as e(task bigint, attempt integer, outcome text)
+      where e.task <> all (ours) and queue.is_recorded(e.task, e.attempt, e.outcome));
     with stale as (
       insert into queue.stale_report (at, dispatcher, task, attempt, said)
       select t, p_dispatcher, e.task, e.attempt, e.outcome
-      from jsonb_to_recordset(p_ends) as e(task bigint, attempt integer, outcome text) where e.task <> all (ours)
+      from jsonb_to_recordset(p_ends) as e(task bigint, attempt integer, outcome text) where e.task <> all (known)
       returning *
     )
     insert into queue.log (task, attempt, at, level, message, data)
@@ -3236,7 +3503,7 @@ begin
     from stale s;
     kind := 'stale';
     for task, attempt in
-      select e.task, e.attempt from jsonb_to_recordset(p_ends) as e(task bigint, attempt integer) where e.task <> all (ours)
+      select e.task, e.attempt from jsonb_to_recordset(p_ends) as e(task bigint, attempt integer) where e.task <> all (known)
     loop
       return next;
     end loop;
@@ -3972,28 +4239,6 @@ CREATE TABLE inventory.nic (
 
 ALTER TABLE inventory.nic OWNER TO taskomatic_owner;
 
--- Name: pool; Type: TABLE; Schema: inventory
-
-CREATE TABLE inventory.pool (
-    host text NOT NULL,
-    name text NOT NULL,
-    uuid uuid,
-    type text NOT NULL,
-    store text NOT NULL,
-    target text,
-    source text,
-    active boolean NOT NULL,
-    persistent boolean NOT NULL,
-    autostart boolean NOT NULL,
-    capacity_bytes bigint NOT NULL,
-    allocation_bytes bigint NOT NULL,
-    available_bytes bigint NOT NULL,
-    observed_at timestamp with time zone NOT NULL,
-    generation bigint NOT NULL
-);
-
-ALTER TABLE inventory.pool OWNER TO taskomatic_owner;
-
 -- Name: sighting; Type: SEQUENCE; Schema: inventory
 
 CREATE SEQUENCE inventory.sighting
@@ -4016,35 +4261,6 @@ CREATE TABLE inventory.saved_image (
 );
 
 ALTER TABLE inventory.saved_image OWNER TO taskomatic_owner;
-
--- Name: store; Type: TABLE; Schema: inventory
-
-CREATE TABLE inventory.store (
-    name text NOT NULL,
-    shared boolean NOT NULL,
-    type text NOT NULL,
-    source text,
-    declared boolean DEFAULT false NOT NULL
-);
-
-ALTER TABLE inventory.store OWNER TO taskomatic_owner;
-
--- Name: volume; Type: TABLE; Schema: inventory
-
-CREATE TABLE inventory.volume (
-    host text NOT NULL,
-    pool text NOT NULL,
-    name text NOT NULL,
-    path text NOT NULL,
-    format text,
-    capacity_bytes bigint NOT NULL,
-    allocation_bytes bigint NOT NULL,
-    backing text,
-    observed_at timestamp with time zone NOT NULL,
-    generation bigint NOT NULL
-);
-
-ALTER TABLE inventory.volume OWNER TO taskomatic_owner;
 
 -- Name: watch; Type: TABLE; Schema: inventory
 
@@ -4798,6 +5014,11 @@ ALTER TABLE ONLY inventory.saved_image
 ALTER TABLE ONLY inventory.store
     ADD CONSTRAINT store_pkey PRIMARY KEY (name);
 
+-- Name: store_reservation store_reservation_pkey; Type: CONSTRAINT; Schema: inventory
+
+ALTER TABLE ONLY inventory.store_reservation
+    ADD CONSTRAINT store_reservation_pkey PRIMARY KEY (task, store, volume);
+
 -- Name: store store_source_key; Type: CONSTRAINT; Schema: inventory
 
 ALTER TABLE ONLY inventory.store
@@ -5023,6 +5244,10 @@ CREATE INDEX pool_store ON inventory.pool USING btree (store);
 
 CREATE INDEX reservation_host ON inventory.reservation USING btree (host);
 
+-- Name: store_reservation_store; Type: INDEX; Schema: inventory
+
+CREATE INDEX store_reservation_store ON inventory.store_reservation USING btree (store);
+
 -- Name: vm_gone; Type: INDEX; Schema: inventory
 
 CREATE INDEX vm_gone ON inventory.vm USING btree (gone_at) WHERE (gone_at IS NOT NULL);
@@ -5191,6 +5416,10 @@ CREATE TRIGGER nics_of_new_sights AFTER INSERT ON inventory.whereabouts FOR EACH
 
 CREATE TRIGGER nics_of_sights AFTER UPDATE OF state, observed ON inventory.whereabouts FOR EACH ROW WHEN (((new.observed IS NOT NULL) AND (new.state <> 'unknown'::inventory.presence) AND ((old.state IS DISTINCT FROM new.state) OR ((old.observed -> 'nics'::text) IS DISTINCT FROM (new.observed -> 'nics'::text))))) EXECUTE FUNCTION inventory.keep_nics();
 
+-- Name: pool pool_has_more_room; Type: TRIGGER; Schema: inventory
+
+CREATE TRIGGER pool_has_more_room AFTER UPDATE ON inventory.pool FOR EACH ROW WHEN ((new.active AND ((NOT old.active) OR (new.available_bytes > old.available_bytes)))) EXECUTE FUNCTION inventory.tell_store_room();
+
 -- Name: whereabouts vm_came_to_run; Type: TRIGGER; Schema: inventory
 
 CREATE TRIGGER vm_came_to_run AFTER INSERT ON inventory.whereabouts FOR EACH ROW WHEN ((new.state = 'active'::inventory.presence)) EXECUTE FUNCTION inventory.saved_image_is_stale();
@@ -5198,6 +5427,10 @@ CREATE TRIGGER vm_came_to_run AFTER INSERT ON inventory.whereabouts FOR EACH ROW
 -- Name: whereabouts vm_ran_again; Type: TRIGGER; Schema: inventory
 
 CREATE TRIGGER vm_ran_again AFTER UPDATE OF state ON inventory.whereabouts FOR EACH ROW WHEN (((new.state = 'active'::inventory.presence) AND (old.state <> 'active'::inventory.presence))) EXECUTE FUNCTION inventory.saved_image_is_stale();
+
+-- Name: volume volumes_gone; Type: TRIGGER; Schema: inventory
+
+CREATE TRIGGER volumes_gone AFTER DELETE ON inventory.volume REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION inventory.tell_volumes_gone();
 
 -- Name: autostart autostart_vm_fkey; Type: FK CONSTRAINT; Schema: inventory
 
@@ -5258,6 +5491,11 @@ ALTER TABLE ONLY inventory.saved_image
 
 ALTER TABLE ONLY inventory.saved_image
     ADD CONSTRAINT saved_image_vm_fkey FOREIGN KEY (vm) REFERENCES inventory.vm(uuid) ON DELETE CASCADE;
+
+-- Name: store_reservation store_reservation_store_fkey; Type: FK CONSTRAINT; Schema: inventory
+
+ALTER TABLE ONLY inventory.store_reservation
+    ADD CONSTRAINT store_reservation_store_fkey FOREIGN KEY (store) REFERENCES inventory.store(name) ON UPDATE CASCADE ON DELETE CASCADE;
 
 -- Name: vm_label vm_label_vm_fkey; Type: FK CONSTRAINT; Schema: inventory
 
@@ -5331,6 +5569,15 @@ GRANT ALL ON FUNCTION inventory.candidates(p_only text[], p_vm uuid, p_task bigi
 REVOKE ALL ON FUNCTION inventory.confirm_off(p_host text, p_reason text, p_by text) FROM PUBLIC;
 GRANT ALL ON FUNCTION inventory.confirm_off(p_host text, p_reason text, p_by text) TO taskomatic_client;
 
+-- Name: TABLE store; Type: ACL; Schema: inventory
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.store TO taskomatic_client;
+
+-- Name: FUNCTION counted_bytes(p_store text, p_format text, p_capacity bigint); Type: ACL; Schema: inventory
+
+REVOKE ALL ON FUNCTION inventory.counted_bytes(p_store text, p_format text, p_capacity bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION inventory.counted_bytes(p_store text, p_format text, p_capacity bigint) TO taskomatic_client;
+
 -- Name: FUNCTION end_off(); Type: ACL; Schema: inventory
 
 REVOKE ALL ON FUNCTION inventory.end_off() FROM PUBLIC;
@@ -5372,6 +5619,19 @@ GRANT ALL ON FUNCTION inventory.kept_apart(p_vm uuid, p_host text, p_group text,
 REVOKE ALL ON FUNCTION inventory.leave_behind(p_vm uuid, p_host text) FROM PUBLIC;
 GRANT ALL ON FUNCTION inventory.leave_behind(p_vm uuid, p_host text) TO taskomatic_client;
 
+-- Name: TABLE pool; Type: ACL; Schema: inventory
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.pool TO taskomatic_client;
+
+-- Name: TABLE volume; Type: ACL; Schema: inventory
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.volume TO taskomatic_client;
+
+-- Name: FUNCTION listed_volumes(p_store text); Type: ACL; Schema: inventory
+
+REVOKE ALL ON FUNCTION inventory.listed_volumes(p_store text) FROM PUBLIC;
+GRANT ALL ON FUNCTION inventory.listed_volumes(p_store text) TO taskomatic_client;
+
 -- Name: FUNCTION need_mib(max_memory_mib bigint); Type: ACL; Schema: inventory
 
 REVOKE ALL ON FUNCTION inventory.need_mib(max_memory_mib bigint) FROM PUBLIC;
@@ -5385,6 +5645,15 @@ GRANT ALL ON FUNCTION inventory.new_macs(p_count integer) TO taskomatic_client;
 -- Name: FUNCTION note_boot(); Type: ACL; Schema: inventory
 
 REVOKE ALL ON FUNCTION inventory.note_boot() FROM PUBLIC;
+
+-- Name: TABLE store_reservation; Type: ACL; Schema: inventory
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.store_reservation TO taskomatic_client;
+
+-- Name: FUNCTION promised_bytes(p_store text); Type: ACL; Schema: inventory
+
+REVOKE ALL ON FUNCTION inventory.promised_bytes(p_store text) FROM PUBLIC;
+GRANT ALL ON FUNCTION inventory.promised_bytes(p_store text) TO taskomatic_client;
 
 -- Name: FUNCTION record_sights(p_sights jsonb); Type: ACL; Schema: inventory
 
@@ -5400,6 +5669,11 @@ GRANT ALL ON FUNCTION inventory.record_vms(p_host text, p_generation bigint, p_a
 
 REVOKE ALL ON FUNCTION inventory.reserve(p_task bigint, p_host text, p_vm uuid, p_memory_mib bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION inventory.reserve(p_task bigint, p_host text, p_vm uuid, p_memory_mib bigint) TO taskomatic_client;
+
+-- Name: FUNCTION reserve_in_stores(p_task bigint, p_volumes jsonb); Type: ACL; Schema: inventory
+
+REVOKE ALL ON FUNCTION inventory.reserve_in_stores(p_task bigint, p_volumes jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION inventory.reserve_in_stores(p_task bigint, p_volumes jsonb) TO taskomatic_client;
 
 -- Name: FUNCTION saved_image_is_stale(); Type: ACL; Schema: inventory
 
@@ -5420,10 +5694,23 @@ GRANT ALL ON FUNCTION inventory.settle_vms(p_vms uuid[]) TO taskomatic_client;
 REVOKE ALL ON FUNCTION inventory.share_watches(p_dispatcher bigint, OUT holds boolean, OUT taken text[], OUT mine text[], OUT excess integer, OUT first boolean, OUT up_elsewhere text[], OUT fleet text) FROM PUBLIC;
 GRANT ALL ON FUNCTION inventory.share_watches(p_dispatcher bigint, OUT holds boolean, OUT taken text[], OUT mine text[], OUT excess integer, OUT first boolean, OUT up_elsewhere text[], OUT fleet text) TO taskomatic_client;
 
+-- Name: FUNCTION store_room(p_store text, p_task bigint); Type: ACL; Schema: inventory
+
+REVOKE ALL ON FUNCTION inventory.store_room(p_store text, p_task bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION inventory.store_room(p_store text, p_task bigint) TO taskomatic_client;
+
 -- Name: FUNCTION sum_loads(p_hosts text[]); Type: ACL; Schema: inventory
 
 REVOKE ALL ON FUNCTION inventory.sum_loads(p_hosts text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION inventory.sum_loads(p_hosts text[]) TO taskomatic_client;
+
+-- Name: FUNCTION tell_store_room(); Type: ACL; Schema: inventory
+
+REVOKE ALL ON FUNCTION inventory.tell_store_room() FROM PUBLIC;
+
+-- Name: FUNCTION tell_volumes_gone(); Type: ACL; Schema: inventory
+
+REVOKE ALL ON FUNCTION inventory.tell_volumes_gone() FROM PUBLIC;
 
 -- Name: FUNCTION usable_mib(memory_mib bigint); Type: ACL; Schema: inventory
 
@@ -5454,6 +5741,10 @@ REVOKE ALL ON FUNCTION queue.ancestors(p_task bigint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION queue.append_logs(p_lines jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION queue.append_logs(p_lines jsonb) TO taskomatic_client;
+
+-- Name: FUNCTION attempt_holds(p_task bigint, p_attempt integer); Type: ACL; Schema: queue
+
+REVOKE ALL ON FUNCTION queue.attempt_holds(p_task bigint, p_attempt integer) FROM PUBLIC;
 
 -- Name: FUNCTION audit_slice(p_from bigint, p_size integer); Type: ACL; Schema: queue
 
@@ -5556,6 +5847,10 @@ GRANT ALL ON FUNCTION queue.hold(p_task bigint, p_reason text, p_by text) TO tas
 
 REVOKE ALL ON FUNCTION queue.is_orphan(r queue.run, p_at timestamp with time zone, p_dispatcher bigint, p_tasks bigint[], p_attempts integer[]) FROM PUBLIC;
 
+-- Name: FUNCTION is_recorded(p_task bigint, p_attempt integer, p_said text); Type: ACL; Schema: queue
+
+REVOKE ALL ON FUNCTION queue.is_recorded(p_task bigint, p_attempt integer, p_said text) FROM PUBLIC;
+
 -- Name: FUNCTION keep_bound(p_task bigint, p_attempt integer, p_bound jsonb, p_claims jsonb, p_at timestamp with time zone); Type: ACL; Schema: queue
 
 REVOKE ALL ON FUNCTION queue.keep_bound(p_task bigint, p_attempt integer, p_bound jsonb, p_claims jsonb, p_at timestamp with time zone) FROM PUBLIC;
@@ -5643,6 +5938,11 @@ REVOKE ALL ON FUNCTION queue.position_of(p_task bigint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION queue.promote_due(p_at timestamp with time zone) FROM PUBLIC;
 
+-- Name: FUNCTION prove_lease(p_dispatcher bigint); Type: ACL; Schema: queue
+
+REVOKE ALL ON FUNCTION queue.prove_lease(p_dispatcher bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION queue.prove_lease(p_dispatcher bigint) TO taskomatic_client;
+
 -- Name: FUNCTION prune(p_events interval, p_idempotency interval); Type: ACL; Schema: queue
 
 REVOKE ALL ON FUNCTION queue.prune(p_events interval, p_idempotency interval) FROM PUBLIC;
@@ -5702,10 +6002,10 @@ GRANT ALL ON FUNCTION queue.set_cap(p_key text, p_cap integer) TO taskomatic_cli
 REVOKE ALL ON FUNCTION queue.set_progress(p_task bigint, p_attempt integer, p_progress jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION queue.set_progress(p_task bigint, p_attempt integer, p_progress jsonb) TO taskomatic_client;
 
--- Name: FUNCTION set_undo_states(p_tasks bigint[], p_states queue.undo_state[]); Type: ACL; Schema: queue
+-- Name: FUNCTION set_undo_states(p_by bigint, p_attempt integer, p_tasks bigint[], p_states queue.undo_state[]); Type: ACL; Schema: queue
 
-REVOKE ALL ON FUNCTION queue.set_undo_states(p_tasks bigint[], p_states queue.undo_state[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION queue.set_undo_states(p_tasks bigint[], p_states queue.undo_state[]) TO taskomatic_client;
+REVOKE ALL ON FUNCTION queue.set_undo_states(p_by bigint, p_attempt integer, p_tasks bigint[], p_states queue.undo_state[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION queue.set_undo_states(p_by bigint, p_attempt integer, p_tasks bigint[], p_states queue.undo_state[]) TO taskomatic_client;
 
 -- Name: FUNCTION settle(p_dispatcher bigint, p_ends jsonb, p_take integer); Type: ACL; Schema: queue
 
@@ -5805,10 +6105,6 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.network TO taskomatic_clien
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.nic TO taskomatic_client;
 
--- Name: TABLE pool; Type: ACL; Schema: inventory
-
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.pool TO taskomatic_client;
-
 -- Name: SEQUENCE sighting; Type: ACL; Schema: inventory
 
 GRANT USAGE ON SEQUENCE inventory.sighting TO taskomatic_client;
@@ -5816,14 +6112,6 @@ GRANT USAGE ON SEQUENCE inventory.sighting TO taskomatic_client;
 -- Name: TABLE saved_image; Type: ACL; Schema: inventory
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.saved_image TO taskomatic_client;
-
--- Name: TABLE store; Type: ACL; Schema: inventory
-
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.store TO taskomatic_client;
-
--- Name: TABLE volume; Type: ACL; Schema: inventory
-
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.volume TO taskomatic_client;
 
 -- Name: TABLE watch; Type: ACL; Schema: inventory
 

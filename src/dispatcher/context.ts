@@ -76,7 +76,7 @@ export function createContexts(
       planChildren: (requests) => planChildren(database, parts.registry, { id, by: task.by }, requests),
       hasParts: () => hasParts(database, id),
       dropPromises: () => dropEffects(database, { task: id, attempt }),
-      markUndone: (tasks) => setUndoStates(database, tasks)
+      markUndone: (tasks) => setUndoStates(database, { task: id, attempt }, tasks)
     }
     return { context, step: () => step }
   }

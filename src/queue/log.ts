@@ -28,7 +28,7 @@ export type NewLine = {
   agoMs?: number
 }
 
-/** In the order in which they were said. */
+/** In the order in which they were said; without what is said for attempts that are over, or whose dispatcher has lost its lease. */
 export async function appendLogs(db: Sql, lines: readonly NewLine[]): Promise<void> {
   if (lines.length === 0) return
   const rows = lines.map(({ message, agoMs = 0, ...line }) => ({

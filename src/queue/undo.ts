@@ -2,7 +2,7 @@
 import type { Json, JsonObject } from '../db/json.ts'
 import type { Database, Sql } from '../db/open.ts'
 import { doChores } from './chores.ts'
-import { QueueError } from './error.ts'
+import { QueueError, raised } from './error.ts'
 import type { EndState, UndoState } from './state.ts'
 
 /** Kept once, by the first attempt that says it; false when it was kept before, or the attempt is no longer the task's. */
@@ -15,12 +15,20 @@ export async function keepUndo(
   return row?.kept ?? false
 }
 
-/** What became of the undoing of tasks that have ended. */
-export async function setUndoStates(db: Sql, states: readonly { task: number; state: UndoState }[]): Promise<void> {
-  await db.query('select queue.set_undo_states($1, $2)', [
-    states.map(({ task }) => task),
-    states.map(({ state }) => state)
-  ])
+/** What became of the undoing of tasks that have ended, by the word of a running one. @throws QueueError stale_attempt: it is not any more */
+export async function setUndoStates(
+  db: Sql,
+  by: { task: number; attempt: number },
+  states: readonly { task: number; state: UndoState }[]
+): Promise<void> {
+  await raised(
+    db.query('select queue.set_undo_states($1, $2, $3, $4)', [
+      by.task,
+      by.attempt,
+      states.map(({ task }) => task),
+      states.map(({ state }) => state)
+    ])
+  )
 }
 
 /**

@@ -67,7 +67,7 @@ describe('attempts', () => {
     expect(await stateOf(fresh.database, id)).toBe('running')
     expect(await guardCounts(fresh.database)).toEqual({ found: 0, staleReports: 1 })
     await worker.complete(two!)
-    expect((await worker.complete(two!)).settled[0]?.outcome).toBe('stale')
+    expect((await worker.fail(two!)).settled[0]?.outcome).toBe('stale')
     expect((await history(fresh.database, id)).filter(({ what }) => what.includes('refused'))).toHaveLength(2)
   })
 
