@@ -49,8 +49,9 @@ export type RunningServer = {
 
 export const DEFAULT_PORT = 7420
 
-/** The dispatcher's own default. */
+/** The dispatcher's own defaults. */
 const DEFAULT_DRAIN_MS = 30_000
+const DEFAULT_LEASE_MS = 10_000
 /** What a part may take beyond that to stop, e.g. while the database is gone, before the next is stopped all the same. */
 const STOP_MS = 10_000
 
@@ -91,20 +92,30 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       onError
     })
     stops.push(() => reads.stop())
+    const leaseMs = options.leaseMs ?? DEFAULT_LEASE_MS
+    const beats = openDatabase({
+      url: databaseUrl,
+      poolSize: 1,
+      applicationName: 'taskomatic lease',
+      answerTimeoutMs: leaseMs / 3,
+      onError
+    })
+    stops.push(() => beats.stop())
     await checkSchema(database)
     const staging = new Staging({ directory: join(stateDirectory, 'uploads') })
     const chore = keepStagingTidy({ uploads: staging.uploads, database, log })
     stops.push(() => chore.stop())
-    const { workers, drainMs, leaseMs, connections } = options
+    const { workers, drainMs, connections } = options
     const engine = await startEngine({
       database,
+      beats,
+      leaseMs,
       registry,
       staging,
       log,
       definitionKey: await loadDefinitionKey(join(stateDirectory, 'definition.key')),
       ...(workers === undefined ? {} : { workers }),
       ...(drainMs === undefined ? {} : { drainMs }),
-      ...(leaseMs === undefined ? {} : { leaseMs }),
       ...(connections ? { connections } : {})
     })
     stops.push(() => engine.stop())
@@ -125,7 +136,8 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
         guardPollFound: () => engine.dispatcher.guardPollFound(),
         forgotten: () => engine.dispatcher.forgotten(),
         running: () => engine.dispatcher.running(),
-        hosts: () => hostCounts(engine)
+        hosts: () => hostCounts(engine),
+        watched: () => engine.watchers.watching().length
       }
     })
     // Before it listens: a port that is taken must not leave its feeds running.

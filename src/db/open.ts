@@ -36,6 +36,8 @@ export type DatabaseOptions = {
   applicationName?: string
   /** For every statement of this pool; 0 = none. Default 0. */
   statementTimeoutMs?: number
+  /** Without an answer for so long the connection counts as lost, e.g. since its other end is gone and says nothing; 0 = wait. Default 0. */
+  answerTimeoutMs?: number
   /** How long to wait for a connection, a free one or a new one. Default 10,000. */
   connectTimeoutMs?: number
   /** Told about idle connections that broke; they are replaced by themselves. */
@@ -75,7 +77,8 @@ function clientConfig(options: DatabaseOptions): pg.ClientConfig {
     connectionTimeoutMillis: options.connectTimeoutMs ?? 10_000,
     keepAlive: true,
     types,
-    ...(options.statementTimeoutMs ? { statement_timeout: options.statementTimeoutMs } : {})
+    ...(options.statementTimeoutMs ? { statement_timeout: options.statementTimeoutMs } : {}),
+    ...(options.answerTimeoutMs ? { query_timeout: options.answerTimeoutMs } : {})
   }
 }
 

@@ -12,6 +12,8 @@ export type MetricSources = {
   /** State → tasks that have not ended. */
   openTasks(): Promise<Record<string, number>>
   hosts(): Record<string, number>
+  /** Hosts that this process watches. */
+  watched?(): number
 }
 
 export function metricRoutes(app: Api, sources: MetricSources): void {
@@ -41,6 +43,13 @@ export function metricRoutes(app: Api, sources: MetricSources): void {
   gauge(registry, 'taskomatic_hosts', 'Hosts, by connection', ['connection'], (set) => {
     for (const [connection, count] of Object.entries(sources.hosts())) set({ connection }, count)
   })
+  gauge(
+    registry,
+    'taskomatic_hosts_watched',
+    'Hosts that this server watches; over all servers each is one',
+    [],
+    (set) => set({}, sources.watched?.() ?? 0)
+  )
   const duration = new Histogram({
     name: 'taskomatic_http_request_duration_seconds',
     help: 'Answering requests; long polls are left out',

@@ -37,7 +37,7 @@ test('any report may be sent twice: it is recorded once, and refused neither tim
     outcomes.map(() => ({}))
   )
   expect(ids(await worker.take()).toSorted((a, b) => a - b)).toEqual(tasks)
-  const reports = outcomes.map((outcome, at) => ({ task: tasks[at] ?? 0, attempt: 1, ...ends[outcome] }) as End)
+  const reports = outcomes.map((outcome, at) => ({ task: tasks[at] ?? 0, attempt: 1, ...ends[outcome] }))
   await worker.settle(reports)
   const after = await statesOf(fresh.database, tasks)
   const told = await Promise.all(tasks.map((id) => history(fresh.database, id)))
@@ -52,7 +52,7 @@ test('what was asked to be cancelled and reported as to be tried again was cance
   const id = await submitOne(fresh.database)
   await worker.take()
   await cancel(fresh.database, { task: id, by: 'op' })
-  const report: End = { task: id, attempt: 1, ...ends.retry } as End
+  const report: End = { task: id, attempt: 1, ...ends.retry }
   for (let time = 0; time < 2; time++)
     expect((await worker.settle([report])).settled).toEqual([{ task: id, attempt: 1, outcome: 'recorded' }])
   expect(await stateOf(fresh.database, id)).toBe('cancelled')
@@ -61,7 +61,7 @@ test('what was asked to be cancelled and reported as to be tried again was cance
 test('another word of the same attempt is refused, and so is the same word of a past one', async () => {
   const [a, b] = (await submitAll(fresh.database, [{}, {}])).tasks
   await worker.take()
-  await worker.settle([{ task: a!, attempt: 1, ...ends.complete } as End])
+  await worker.settle([{ task: a!, attempt: 1, ...ends.complete }])
   expect((await worker.fail({ id: a!, attempt: 1 })).settled[0]?.outcome).toBe('stale')
   // The second was taken over, and is complete by the one who took it.
   expect(await takeOver(fresh.database, worker.id, 10, [])).toMatchObject([{ id: b, attempt: 2, takenOver: true }])
@@ -91,7 +91,7 @@ test('an attempt that is over, or whose dispatcher has lost its lease, writes no
   await worker.take()
   const say = async (attempt: number, word: string) => {
     await appendLogs(fresh.database, [{ task: id, attempt, level: 'info', message: word }])
-    await setProgress(fresh.database, { task: id, attempt, progress: { done: 1, total: 2, unit: 'bytes' } as never })
+    await setProgress(fresh.database, { task: id, attempt, progress: { done: 1, total: 2, unit: 'bytes' } })
     return keepUndo(fresh.database, { task: id, attempt, step: { nothing: word } })
   }
   const said = async () => (await readLog(fresh.database, { task: id })).map(({ message }) => message)
