@@ -45,6 +45,7 @@ test('peer-to-peer, the same lost answer makes two writers: why it is carried th
     stage.fleet.host('h2').faults.add({ on: 'DOMAIN_MIGRATE_FINISH3_PARAMS', fault: { kind: 'lose_reply' }, times: 1 })
     await stage.run(vmMigrate, { vm: uuid, to: 'h2' })
     expect(stage.fleet.journal.twoWriters).toBeGreaterThan(0)
+    return 'two writers'
   }))
 
 test('the answer that the target runs it is lost: the source stays paused, then goes', () =>

@@ -14,6 +14,7 @@ import type { VmFacts } from '../../src/inventory/facts.ts'
 import { FleetState } from '../../src/inventory/fleet-state.ts'
 import { Staging } from '../../src/staging/staging.ts'
 import { startSimFleet, type SimFleet, type SimFleetOptions } from '../../src/sim/fleet.ts'
+import { refuseTwoWriters } from '../support/two-writers.ts'
 import { Memory, split, type Known, type Sighting } from './memory.ts'
 
 const instance = '1f0c93ab-0000-4000-8000-000000000000'
@@ -117,6 +118,7 @@ export class AnyStage {
     },
     setLabels: async () => {},
     setLimit: async () => null,
+    setStore: async () => null,
     setCordon: async (host, cordon) => {
       if (cordon) this.memory.cordons.set(host, cordon.reason)
       else this.memory.cordons.delete(host)
@@ -315,10 +317,13 @@ function placed(state: FleetState, stage: AnyStage, stores: readonly string[], e
   return fits
 }
 
-/** Runs `use` on a fleet with a shared directory /shared; everything is stopped whatever happens. */
+/**
+ * Runs `use` on a fleet with a shared directory /shared; everything is stopped whatever happens.
+ * @throws where two guests wrote to one disk and `use` resolves to anything but 'two writers'
+ */
 export async function withStage(
   options: Partial<SimFleetOptions>,
-  use: (stage: Stage) => Promise<void>
+  use: (stage: Stage) => Promise<void | 'two writers'>
 ): Promise<void> {
   const dir = mkdtempSync(join(tmpdir(), 'act-'))
   const fleet = await startSimFleet({ hosts: 2, sharedStores: [{ name: 'nfs', path: '/shared' }], ...options, dir })
@@ -334,7 +339,7 @@ export async function withStage(
     }))
     await stage.prepare(known, '/shared')
     try {
-      await use(stage)
+      if ((await use(stage)) !== 'two writers') refuseTwoWriters(fleet)
     } finally {
       rmSync(stage.stagingDirectory, { recursive: true, force: true })
     }
