@@ -31,7 +31,12 @@ begin
   select array_agg(distinct k.task) into others
   from unnest(p_names, p_exclusive) as c(name, exclusive)
   join queue.resource r on r.name = c.name collate "C"
-  join queue.claim k on k.resource = r.id and (k.exclusive or c.exclusive)
+  cross join lateral (
+    select x.task, x.position from queue.claim x where c.exclusive and x.resource = r.id
+    -- Who shares is not held up by who shares: of thousands on one store none is read.
+    union all select x.task, x.position from queue.claim x where not c.exclusive and x.resource = r.id and x.exclusive and not x.own
+    union all select x.task, x.position from queue.claim x where not c.exclusive and x.resource = r.id and x.exclusive and x.own
+  ) k
   where k.task <> all (above) and k.position is not null;
   still_open := queue.lock_tasks(array[p_task], others);
 
@@ -114,6 +119,98 @@ begin
   answer := case when blockers is null then 'limited' else 'waiting' end;
   waits_for := coalesce(blockers, '{}');
   return next;
+end
+$$;
+
+-- Many at once, for tasks that nothing keeps from starting: nobody else has claimed what they claim, their units are those that they
+-- have. [{task, attempt, bound, claims: [{resource, mode}], limits, undo}]; `undo`, if any, is kept as the step that undoes it. Answers for
+-- each 'started', or 'alone': that one is to be asked for by itself (bind), and nothing was done for it. No row: the lease is lost.
+create function queue.bind_many(p_dispatcher bigint, p_binds jsonb) returns table (task bigint, answer text)
+  language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan set jit = off as $$
+#variable_conflict use_column
+declare
+  t constant timestamptz := queue.now();
+  tasks bigint[]; names text[]; exclusives boolean[]; -- a row a claim
+  fit bigint[];
+  still_open bigint[];
+begin
+  if not queue.lease_holds(p_dispatcher) then
+    return;
+  end if;
+  -- Beside other bindings, not beside an expansion: that decides whom to wait for by who has started.
+  perform pg_advisory_xact_lock_shared(7243003);
+  select array_agg(c.task), array_agg(c.resource), array_agg(c.exclusive) into tasks, names, exclusives from (
+    select b.task, l.resource, bool_or(l.mode = 'exclusive') as exclusive
+    from jsonb_to_recordset(p_binds) as b(task bigint, claims jsonb)
+    cross join lateral jsonb_to_recordset(b.claims) as l(resource text, mode text) group by 1, 2) c;
+  -- Names that are new are made by whoever asks alone.
+  with claimed as (
+    select c.task, c.exclusive, c.name, r.id from unnest(tasks, names, exclusives) as c(task, name, exclusive)
+    left join queue.resource r on r.name = c.name collate "C"
+  )
+  select array_agg(b.task) into fit from jsonb_to_recordset(p_binds) as b(task bigint)
+  where b.task not in (select c.task from claimed c where c.id is null)
+    -- Two of these that exclude each other.
+    and b.task not in (
+      select c.task from claimed c join (select d.name from claimed d group by d.name having count(*) > 1 and bool_or(d.exclusive)) both_want
+        on both_want.name = c.name);
+  select array_agg(c.task), array_agg(c.name), array_agg(c.exclusive) into tasks, names, exclusives
+  from unnest(tasks, names, exclusives) as c(task, name, exclusive) where c.task = any (fit);
+  perform queue.lock_resources(names, exclusives);
+  -- In a later statement than the locks: who has them committed before.
+  with claimed as (
+    select c.task, c.exclusive, r.id from unnest(tasks, names, exclusives) as c(task, name, exclusive)
+    join queue.resource r on r.name = c.name collate "C"
+  )
+  select array_agg(f) into fit from unnest(fit) as f
+  where f not in (
+      select c.task from claimed c where c.exclusive and exists (
+        select from queue.claim k where k.resource = c.id and k.task <> c.task and k.position is not null))
+    -- Who shares is not held up by who shares: of thousands on one store none is read.
+    and f not in (
+      select c.task from claimed c where not c.exclusive and (
+        exists (select from queue.claim k where k.resource = c.id and k.exclusive and not k.own and k.task <> c.task and k.position is not null)
+        or exists (select from queue.claim k where k.resource = c.id and k.exclusive and k.own and k.task <> c.task and k.position is not null)))
+    and f not in (
+      select coalesce(had.task, needs.task)
+      from (
+        select b.task, l.key, sum(l.units)::integer as units from jsonb_to_recordset(p_binds) as b(task bigint, limits jsonb)
+        cross join lateral jsonb_to_recordset(b.limits) as l(key text, units integer)
+        where jsonb_typeof(b.limits) = 'array' group by 1, 2) needs
+      full join (
+        select c.task, c.key, c.units, c.granted from queue.cost c where c.task in (
+          select b.task from jsonb_to_recordset(p_binds) as b(task bigint, limits jsonb) where jsonb_typeof(b.limits) = 'array')) had
+        on had.task = needs.task and had.key = needs.key and had.units = needs.units
+      where had.task is null or needs.task is null or not had.granted);
+  still_open := queue.lock_tasks(fit, '{}');
+  select array_agg(r.task) into fit
+  from jsonb_to_recordset(p_binds) as b(task bigint, attempt integer)
+  join queue.run r on r.task = b.task and r.attempt = b.attempt and r.dispatcher = p_dispatcher and r.phase = 'running'
+  join queue.task x on x.id = r.task and x.binds
+  where b.task = any (still_open);
+
+  if fit is not null then
+    delete from queue.claim k where k.task = any (fit) and not exists (
+      select from unnest(tasks, names) as c(task, name) join queue.resource r on r.name = c.name collate "C"
+      where c.task = k.task and r.id = k.resource);
+    insert into queue.claim as k (task, resource, position, exclusive, own)
+    select c.task, r.id, q.position, c.exclusive, true
+    from unnest(tasks, names, exclusives) as c(task, name, exclusive)
+    join queue.resource r on r.name = c.name collate "C" join queue.run q on q.task = c.task
+    where c.task = any (fit)
+    on conflict (task, resource) do update set exclusive = excluded.exclusive, own = true where k.exclusive <> excluded.exclusive;
+    insert into queue.bound as o (task, attempt, bound, claims, at)
+    select b.task, b.attempt, case when jsonb_typeof(b.bound) = 'object' then b.bound end, b.claims, t
+    from jsonb_to_recordset(p_binds) as b(task bigint, attempt integer, bound jsonb, claims jsonb) where b.task = any (fit)
+    on conflict (task) do update set attempt = excluded.attempt, bound = excluded.bound, claims = excluded.claims, at = excluded.at;
+    insert into queue.undo_step (task, attempt, step, at)
+    select b.task, b.attempt, b.undo, t from jsonb_to_recordset(p_binds) as b(task bigint, attempt integer, undo jsonb)
+    where b.task = any (fit) and jsonb_typeof(b.undo) = 'object'
+    on conflict (task) do nothing;
+    update queue.run r set started = true, started_at = queue.now() where r.task = any (fit);
+  end if;
+  return query
+    select b.task, case when b.task = any (fit) then 'started' else 'alone' end from jsonb_to_recordset(p_binds) as b(task bigint);
 end
 $$;
 
@@ -225,6 +322,6 @@ end
 $$;
 
 grant execute on function
-  queue.bind(bigint, bigint, integer, text[], boolean[], jsonb, jsonb),
+  queue.bind(bigint, bigint, integer, text[], boolean[], jsonb, jsonb), queue.bind_many(bigint, jsonb),
   queue.note_unbound(bigint, bigint, integer, jsonb), queue.take_over(bigint, integer, bigint[], integer[])
   to taskomatic_client;

@@ -30,7 +30,7 @@ export function boundPlace(task: ClaimedTask): Place {
 }
 
 /** Of an attempt that waited for units there, and did not start: the next one goes there, if it still can. */
-function promisedHost({ bound }: ClaimedTask): string | null {
+export function promisedHost({ bound }: ClaimedTask): string | null {
   const host = bound?.['tentative'] === true ? (bound['target'] ?? bound['host']) : null
   return typeof host === 'string' ? host : null
 }
@@ -69,11 +69,16 @@ export async function chooseHost(
 
 const atHost = (host: string) => ({ host, target: null })
 
-/** What an earlier attempt considered stays: it tells why the task is where it is. */
-function chosen(task: ClaimedTask, { host, target }: Place, now?: JsonObject): Choice {
+const chosen = (task: ClaimedTask, { host, target }: Place, now?: JsonObject): Choice => ({
+  outcome: 'chosen',
+  place: { host, target },
+  bound: boundTo(task, { host, target }, now)
+})
+
+/** What is kept with the task. What an earlier attempt considered stays: it tells why the task is where it is. */
+export function boundTo(task: ClaimedTask, { host, target }: Place, now?: JsonObject): JsonObject {
   const considered = now ?? task.bound?.['considered']
-  const bound = { host, ...(target === null ? {} : { target }), ...(considered === undefined ? {} : { considered }) }
-  return { outcome: 'chosen', place: { host, target }, bound }
+  return { host, ...(target === null ? {} : { target }), ...(considered === undefined ? {} : { considered }) }
 }
 
 async function named(

@@ -17,6 +17,7 @@ import { faultOf } from './fault.ts'
 import { Guard, lookForReadyMs } from './guard.ts'
 import type { Lease } from './lease.ts'
 import { LookAgain } from './look-again.ts'
+import { createTogether } from './start-together.ts'
 import { wakeParkedInVain, type ParkingParts } from './parking.ts'
 
 export type DispatcherOptions = ContextParts &
@@ -182,6 +183,7 @@ class RunningDispatcher implements Dispatcher {
     this.#execution = {
       database,
       dispatcher: this.#lease.id,
+      together: createTogether(database, this.#lease.id),
       registry,
       contextFor: (task, state, place) => this.#contexts.contextFor(task, state, place, signalOf(task.id)),
       refresh: (claims, host) => this.#contexts.refresh(claims, host)

@@ -5,6 +5,7 @@ import type { Action, Probe } from '../actions/action.ts'
 import { hostOffError } from '../actions/host-refusal.ts'
 import type { Database } from '../db/open.ts'
 import { HostError } from '../host/error.ts'
+import { loadFacts } from '../inventory/load.ts'
 import { resource } from '../model/resource.ts'
 import type { End } from '../queue/dispatch.ts'
 import type { TaskError } from '../queue/task.ts'
@@ -21,7 +22,7 @@ async function probeTask(looking: Looking, task: UncertainTask): Promise<End | n
   const action = looking.registry.get(task.action)
   if (!action) return null
   const place = boundPlace(task)
-  const facts = new TaskFacts(looking.database, task)
+  const facts = new TaskFacts((subjects) => loadFacts(looking.database, subjects), task)
   const state = place.host === null ? facts.state(place) : await facts.forRun(action, place)
   const { context } = looking.contextFor(task, state, place)
   const probe = await action.probe(context, task.args)

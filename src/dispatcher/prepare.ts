@@ -2,19 +2,20 @@
 import { mergeClaims } from '../actions/evaluate.ts'
 import type { Action, Outcome, Verdict } from '../actions/action.ts'
 import type { JsonObject } from '../db/json.ts'
-import type { Database, Sql, Tx } from '../db/open.ts'
+import type { Database, Tx } from '../db/open.ts'
 import { FleetState, NotLoaded } from '../inventory/fleet-state.ts'
 import { loadFacts } from '../inventory/load.ts'
 import { noteUnbound } from '../queue/bind.ts'
 import { bind, type ClaimedTask } from '../queue/dispatch.ts'
 import type { TaskError } from '../queue/task.ts'
 import { keepUndo } from '../queue/undo.ts'
-import type { UndoStep } from '../actions/rollback.ts'
+import { plainPlace, plainStart, undoStep, type LoadFacts, type Together } from './start-together.ts'
 import { boundPlace, chooseHost, nowhere, type Choice, type Place } from './choose-host.ts'
 
 export type Preparation = {
   database: Database
   dispatcher: number
+  together: Together
   /** Looks things up on their hosts again, before a task is failed for what the inventory says. */
   refresh(claims: readonly { resource: string }[], boundHost: string | null): Promise<void>
 }
@@ -26,13 +27,31 @@ export type Prepared =
   /** It went back to waiting, or is no longer ours. */
   | { outcome: 'gone' }
 
+/** With whatever else is about to start; undefined where it is not that simple. */
+async function startPlainly(
+  { together }: Preparation,
+  facts: TaskFacts,
+  task: ClaimedTask,
+  action: Action
+): Promise<Prepared | undefined> {
+  const to = await facts.ask((state) => action.bindTo?.(task.args, state) ?? null, boundPlace(task))
+  const where = plainPlace(task, action, to)
+  if (!where) return undefined
+  const { place, room } = where
+  const asked = await facts.ask((state) => plainStart(task, action, state), place)
+  if (!asked || !(await together.start({ task, place, room, binding: asked.binding }))) return undefined
+  return { outcome: 'ready', state: facts.state(place), place, nothingToDo: asked.nothingToDo }
+}
+
 export async function prepare(parts: Preparation, task: ClaimedTask, action: Action): Promise<Prepared> {
-  const facts = new TaskFacts(parts.database, task)
+  const facts = new TaskFacts(parts.together.load, task)
   // What an earlier attempt did was done where it was bound, and it has its claims.
   const before = task.takenOver ? boundPlace(task) : nowhere
   if (task.children)
     return { outcome: 'ready', state: await facts.forRun(action, boundPlace(task)), place: boundPlace(task) }
   if (before.host !== null) return { outcome: 'ready', state: await facts.forRun(action, before), place: before }
+  const plain = action.bindTo && (await startPlainly(parts, facts, task, action))
+  if (plain) return plain
   let place = nowhere
   if (action.bindTo) {
     const to = await facts.ask((state) => action.bindTo?.(task.args, state) ?? null, boundPlace(task))
@@ -63,10 +82,7 @@ async function keepUndoStep(
   place: Place,
   nothingToDo: string | undefined
 ): Promise<void> {
-  const step: UndoStep =
-    nothingToDo === undefined
-      ? await facts.ask((state) => action.undo?.(args, state) ?? { impossible: 'it has no inverse' }, place)
-      : { nothing: nothingToDo }
+  const step = await facts.ask((state) => undoStep(action, args, state, nothingToDo), place)
   await keepUndo(database, { task: id, attempt, step })
 }
 
@@ -125,19 +141,19 @@ const maxLoadRounds = 100
 
 /** Observed facts of what one task reads, loaded as it reads them. */
 export class TaskFacts {
-  readonly #sql: Sql
+  readonly #load: LoadFacts
   readonly #task: ClaimedTask
   readonly #base: Map<string, JsonObject | null>
 
-  constructor(sql: Sql, task: ClaimedTask, base = new Map<string, JsonObject | null>()) {
-    this.#sql = sql
+  constructor(load: LoadFacts, task: ClaimedTask, base = new Map<string, JsonObject | null>()) {
+    this.#load = load
     this.#task = task
     this.#base = base
   }
 
   /** The same facts; what is missing is loaded in the transaction. */
   within(tx: Tx): TaskFacts {
-    return new TaskFacts(tx, this.#task, this.#base)
+    return new TaskFacts((subjects) => loadFacts(tx, subjects), this.#task, this.#base)
   }
 
   forget(): void {
@@ -155,7 +171,7 @@ export class TaskFacts {
         return ask(this.state(place))
       } catch (error) {
         if (!(error instanceof NotLoaded)) throw error
-        for (const [subject, facts] of await loadFacts(this.#sql, error.subjects)) this.#base.set(subject, facts)
+        for (const [subject, facts] of await this.#load(error.subjects)) this.#base.set(subject, facts)
       }
     }
     const { id, action } = this.#task

@@ -13,11 +13,12 @@ import { confirmOff, isConfirmedOff, leaveBehind } from '../inventory/maintenanc
 import { shareStore } from '../inventory/stores.ts'
 import { forgetSaved, noteSaved, setAutostart } from '../inventory/vm-life.ts'
 import { dropKeptSnapshots, keepSnapshots, readKeptSnapshots } from '../inventory/kept-snapshots.ts'
-import { bindWhereabouts, whereabouts } from '../inventory/whereabouts.ts'
+import { allWhereabouts, bindAllWhereabouts } from '../inventory/whereabouts.ts'
 import { resource } from '../model/resource.ts'
 import { unpark } from '../queue/dispatch.ts'
 import { readLimits, setCap } from '../queue/limits.ts'
 import { anyRoom } from './choose-host.ts'
+import { gather } from './gather.ts'
 import { createSights, type Sights } from './sights.ts'
 
 export type ObserverParts = {
@@ -36,6 +37,14 @@ export type ObserverParts = {
 
 export function createObserver(parts: ObserverParts): Observer {
   const { database, hosts, definitionKey, onConfirmedOff, onSeen, sights = createSights(database) } = parts
+  const places = gather((uuids: string[]) => allWhereabouts(database, uuids), { atOnce: 2 })
+  const bound = gather(
+    async (bindings: { uuid: string; host: string }[]) => {
+      await bindAllWhereabouts(database, bindings)
+      return bindings
+    },
+    { atOnce: 2 }
+  )
   // Other processes hear of it by notification; this one must not have to wait for that.
   const hostsChanged = async () => hosts.setHosts(await knownHosts(database))
   return {
@@ -90,9 +99,9 @@ export function createObserver(parts: ObserverParts): Observer {
       return before
     },
     shareStore: (store, pools) => database.transaction((tx) => shareStore(tx, store, pools)),
-    whereabouts: (uuid) => whereabouts(database, uuid),
+    whereabouts: (uuid) => places(uuid),
     vmFacts: async (uuid) => (await loadVms(database, [[uuid]])).get(resource.vm(uuid)),
-    bindWhereabouts: (uuid, host) => bindWhereabouts(database, uuid, host),
+    bindWhereabouts: async (uuid, host) => void (await bound({ uuid, host })),
     keepDefinition: (uuid, host, xml) => keepDefinition(database, definitionKey, { uuid, host, xml }),
     keepSnapshots: (uuid, host, snapshots) => keepSnapshots(database, definitionKey, { uuid, host, snapshots }),
     keptSnapshots: (uuid) => readKeptSnapshots(database, definitionKey, uuid),

@@ -45,16 +45,57 @@ export async function reserveOn(
     [task, host, vm, memoryMiB]
   )
   const lacking = row ? (row.reserved ? undefined : lacksRoom(row)) : `there is no host ${host}`
-  const why = lacking ?? 'it fits where it was to be: no other host was looked at'
+  if (row && lacking === undefined) return { reserved: true, considered: asNamed(host, memoryMiB, row) }
   const considered: JsonObject = {
-    chosen: lacking === undefined ? host : null,
+    chosen: null,
     memoryMiB,
     needMiB: row?.needMiB ?? null,
-    hosts: row ? [figures({ ...row, host }, why)] : [],
+    hosts: row ? [figures({ ...row, host }, lacking ?? '')] : [],
     more: 0
   }
-  if (lacking === undefined) return { reserved: true, considered }
-  return { reserved: false, reason: row ? `${host}: ${lacking}` : lacking, considered }
+  return { reserved: false, reason: row ? `${host}: ${lacking}` : (lacking ?? ''), considered }
+}
+
+type Figures = { freeMiB: number; expectedFreeMiB: number; needMiB: number }
+
+const asNamed = (host: string, memoryMiB: number, row: Figures): JsonObject => ({
+  chosen: host,
+  memoryMiB,
+  needMiB: row.needMiB,
+  hosts: [figures({ ...row, host }, 'it fits where it was to be: no other host was looked at')],
+  more: 0
+})
+
+/**
+ * As reserveOn, for many tasks at once, each on its host. Undefined for whom reserveOn is to be asked: it got no room beside the others,
+ * or is kept apart from VMs.
+ */
+export async function reserveMany(
+  tx: Tx,
+  needs: readonly { task: number; host: string; vm: string; memoryMiB: number }[]
+): Promise<Map<number, JsonObject>> {
+  const rows = await tx.query<Figures & { task: number }>(
+    `select task, free_mib as "freeMiB", expected_free_mib as "expectedFreeMiB", need_mib as "needMiB"
+     from inventory.reserve_many($1, $2, $3, $4) where reserved`,
+    [
+      needs.map(({ task }) => task),
+      needs.map(({ host }) => host),
+      needs.map(({ vm }) => vm),
+      needs.map(({ memoryMiB }) => memoryMiB)
+    ]
+  )
+  const asked = new Map(needs.map((need) => [need.task, need]))
+  return new Map(
+    rows.map((row) => {
+      const { host = '', memoryMiB = 0 } = asked.get(row.task) ?? {}
+      return [row.task, asNamed(host, memoryMiB, row)]
+    })
+  )
+}
+
+/** These promise nothing after all. */
+export async function giveBack(tx: Tx, tasks: readonly number[]): Promise<void> {
+  await tx.query(`delete from inventory.reservation where task = any ($1::bigint[])`, [tasks])
 }
 
 type Tried = { fits: true; candidate: Candidate } | { fits: false; why: string }

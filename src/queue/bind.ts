@@ -52,6 +52,37 @@ export async function bind(
   throw new QueueError('lease_lost', `the lease of dispatcher ${dispatcher} has run out`)
 }
 
+export type Binding = {
+  task: number
+  attempt: number
+  claims: readonly Claim[]
+  bound: JsonObject | null
+  limits?: readonly Units[]
+  /** How what it does would be undone: kept once, by the first attempt that says it. */
+  undo?: JsonObject
+}
+
+/**
+ * As bind, for many tasks that nothing should keep from starting. Where something does, its answer is `alone`: nothing was done for it, and
+ * bind() tells. Names of resources that nobody has claimed yet are made first (ensureResources).
+ * @throws QueueError lease_lost
+ */
+export async function bindMany(
+  db: Sql,
+  request: { dispatcher: number; bindings: readonly Binding[] }
+): Promise<Map<number, 'started' | 'alone'>> {
+  const { dispatcher, bindings } = request
+  const rows = await raised(
+    db.query<{ task: number; answer: 'started' | 'alone' }>('select * from queue.bind_many($1, $2::jsonb)', [
+      dispatcher,
+      JSON.stringify(bindings)
+    ])
+  )
+  if (rows.length < bindings.length)
+    throw new QueueError('lease_lost', `the lease of dispatcher ${dispatcher} has run out`)
+  return new Map(rows.map(({ task, answer }) => [task, answer]))
+}
+
 /** For an attempt that is about to be parked since there is nothing to bind it to: keeps what was considered with the task. */
 export async function noteUnbound(
   db: Sql,
