@@ -200,7 +200,8 @@ begin
 end
 $$;
 
--- The reverse, for what must wait again. A row that a claim has just taken is not there any more: then the task has begun.
+-- The reverse, for what must wait again. A row that a claim has just taken is not there any more: then the task has begun. What waits
+-- already queues for no units until the caller makes ready what it may: else it would be granted those that another of them gives back.
 create function queue.make_wait(p_tasks bigint[]) returns bigint[]
   language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
@@ -215,7 +216,7 @@ begin
     from back b returning task
   )
   select coalesce(array_agg(task), '{}') into moved from kept;
-  perform queue.give_back(moved);
+  perform queue.give_back(array(select task from queue.wait where task = any (p_tasks)));
   return moved;
 end
 $$;

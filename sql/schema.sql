@@ -325,6 +325,30 @@ $$;
 
 ALTER FUNCTION inventory.confirm_off(p_host text, p_reason text, p_by text) OWNER TO taskomatic_owner;
 
+-- Name: store; Type: TABLE; Schema: inventory
+
+CREATE TABLE inventory.store (
+    name text NOT NULL,
+    shared boolean NOT NULL,
+    type text NOT NULL,
+    source text,
+    declared boolean DEFAULT false NOT NULL,
+    raw_percent smallint DEFAULT 100 NOT NULL,
+    thin_percent smallint DEFAULT 25 NOT NULL,
+    CONSTRAINT raw_percent_is_a_part CHECK (((raw_percent >= 0) AND (raw_percent <= 100))),
+    CONSTRAINT thin_percent_is_a_part CHECK (((thin_percent >= 0) AND (thin_percent <= 100)))
+);
+
+ALTER TABLE inventory.store OWNER TO taskomatic_owner;
+
+-- Name: counted_bytes(text, text, bigint); Type: FUNCTION; Schema: inventory
+
+CREATE FUNCTION inventory.counted_bytes(p_store text, p_format text, p_capacity bigint) RETURNS bigint
+    LANGUAGE sql STABLE
+    RETURN (SELECT (ceil((((counted_bytes.p_capacity * CASE WHEN (COALESCE(counted_bytes.p_format, 'raw'::text) = 'raw'::text) THEN s.raw_percent ELSE s.thin_percent END))::numeric / 100.0)))::bigint AS ceil FROM inventory.store s WHERE (s.name = counted_bytes.p_store));
+
+ALTER FUNCTION inventory.counted_bytes(p_store text, p_format text, p_capacity bigint) OWNER TO taskomatic_owner;
+
 -- Name: end_off(); Type: FUNCTION; Schema: inventory
 
 CREATE FUNCTION inventory.end_off() RETURNS trigger
@@ -493,6 +517,61 @@ $$;
 
 ALTER FUNCTION inventory.leave_behind(p_vm uuid, p_host text) OWNER TO taskomatic_owner;
 
+-- Name: pool; Type: TABLE; Schema: inventory
+
+CREATE TABLE inventory.pool (
+    host text NOT NULL,
+    name text NOT NULL,
+    uuid uuid,
+    type text NOT NULL,
+    store text NOT NULL,
+    target text,
+    source text,
+    active boolean NOT NULL,
+    persistent boolean NOT NULL,
+    autostart boolean NOT NULL,
+    capacity_bytes bigint NOT NULL,
+    allocation_bytes bigint NOT NULL,
+    available_bytes bigint NOT NULL,
+    observed_at timestamp with time zone NOT NULL,
+    generation bigint NOT NULL
+);
+
+ALTER TABLE inventory.pool OWNER TO taskomatic_owner;
+
+-- Name: volume; Type: TABLE; Schema: inventory
+
+CREATE TABLE inventory.volume (
+    host text NOT NULL,
+    pool text NOT NULL,
+    name text NOT NULL,
+    path text NOT NULL,
+    format text,
+    capacity_bytes bigint NOT NULL,
+    allocation_bytes bigint NOT NULL,
+    backing text,
+    observed_at timestamp with time zone NOT NULL,
+    generation bigint NOT NULL
+);
+
+ALTER TABLE inventory.volume OWNER TO taskomatic_owner;
+
+-- Name: listed_volumes(text); Type: FUNCTION; Schema: inventory
+
+CREATE FUNCTION inventory.listed_volumes(p_store text) RETURNS TABLE(name text, held_bytes bigint, allocation_bytes bigint)
+    LANGUAGE sql STABLE
+    BEGIN ATOMIC
+ SELECT v.name,
+     GREATEST(max(v.allocation_bytes), max(inventory.counted_bytes(listed_volumes.p_store, v.format, v.capacity_bytes))) AS "greatest",
+     max(v.allocation_bytes) AS max
+    FROM (inventory.pool p
+      JOIN inventory.volume v ON (((v.host = p.host) AND (v.pool = p.name))))
+   WHERE ((p.store = listed_volumes.p_store) AND p.active)
+   GROUP BY v.name;
+END;
+
+ALTER FUNCTION inventory.listed_volumes(p_store text) OWNER TO taskomatic_owner;
+
 -- Name: need_mib(bigint); Type: FUNCTION; Schema: inventory
 
 CREATE FUNCTION inventory.need_mib(max_memory_mib bigint) RETURNS bigint
@@ -542,6 +621,34 @@ end
 $$;
 
 ALTER FUNCTION inventory.note_boot() OWNER TO taskomatic_owner;
+
+-- Name: store_reservation; Type: TABLE; Schema: inventory
+
+CREATE TABLE inventory.store_reservation (
+    task bigint NOT NULL,
+    store text NOT NULL,
+    volume text NOT NULL,
+    format text NOT NULL,
+    capacity_bytes bigint NOT NULL,
+    made_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+ALTER TABLE inventory.store_reservation OWNER TO taskomatic_owner;
+
+-- Name: promised_bytes(text); Type: FUNCTION; Schema: inventory
+
+CREATE FUNCTION inventory.promised_bytes(p_store text) RETURNS TABLE(task bigint, bytes bigint)
+    LANGUAGE sql STABLE
+    BEGIN ATOMIC
+ SELECT r.task,
+     (sum(GREATEST((0)::bigint, (inventory.counted_bytes(promised_bytes.p_store, r.format, r.capacity_bytes) - COALESCE(v.held_bytes, (0)::bigint)))))::bigint AS sum
+    FROM (inventory.store_reservation r
+      LEFT JOIN inventory.listed_volumes(promised_bytes.p_store) v(name, held_bytes, allocation_bytes) ON ((v.name = r.volume)))
+   WHERE (r.store = promised_bytes.p_store)
+   GROUP BY r.task;
+END;
+
+ALTER FUNCTION inventory.promised_bytes(p_store text) OWNER TO taskomatic_owner;
 
 -- Name: record_sights(jsonb); Type: FUNCTION; Schema: inventory
 
@@ -741,49 +848,46 @@ $$;
 
 ALTER FUNCTION inventory.reserve(p_task bigint, p_host text, p_vm uuid, p_memory_mib bigint) OWNER TO taskomatic_owner;
 
--- Name: reserve_many(bigint[], text[], uuid[], bigint[]); Type: FUNCTION; Schema: inventory
+-- Name: reserve_in_stores(bigint, jsonb); Type: FUNCTION; Schema: inventory
 
-CREATE FUNCTION inventory.reserve_many(p_tasks bigint[], p_hosts text[], p_vms uuid[], p_memory_mib bigint[]) RETURNS TABLE(task bigint, reserved boolean, free_mib bigint, expected_free_mib bigint, need_mib bigint, is_there boolean)
+CREATE FUNCTION inventory.reserve_in_stores(p_task bigint, p_volumes jsonb) RETURNS TABLE(store text, fits boolean, need_bytes bigint, capacity_bytes bigint, free_bytes bigint, growing_bytes bigint, reserved_bytes bigint, reserved_by bigint[])
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 #variable_conflict use_column
+declare
+  wanted record;
+  lacking boolean := false;
 begin
-  -- By name: of two who want several hosts one waits for the other.
-  perform from inventory.host h where h.name = any (p_hosts) order by h.name for no key update;
+  perform from inventory.store s
+    where s.name in (select v.store from jsonb_to_recordset(p_volumes) as v (store text)) order by s.name for no key update;
+  delete from inventory.store_reservation r where r.task = p_task;
+  -- Only on stores that are known: of others the task says for itself that there is no such.
+  insert into inventory.store_reservation (task, store, volume, format, capacity_bytes)
+  select p_task, v.store, v.volume, v.format, max(v."capacityBytes")
+  from jsonb_to_recordset(p_volumes) as v (store text, volume text, format text, "capacityBytes" bigint)
+  join inventory.store s on s.name = v.store
+  group by v.store, v.volume, v.format
+  on conflict (task, store, volume) do nothing;
   -- A later statement than the locks: what was promised while we waited is seen.
-  return query
-  with asked as (
-    select a.task, a.host, a.vm, inventory.need_mib(a.memory_mib) as mib, a.ordinal, w.state, inventory.need_mib(w.max_memory_mib) as own_mib,
-      exists (select from inventory.vm_label l where l.vm = a.vm and l.key = 'anti-affinity') as is_kept_apart
-    from unnest(p_tasks, p_hosts, p_vms, p_memory_mib) with ordinality as a (task, host, vm, memory_mib, ordinal)
-    left join inventory.whereabouts w on w.vm = a.vm and w.host = a.host and w.state in ('active', 'defined')
-  ), room as (
-    select h.name, coalesce(l.resting_mib, 0) as resting,
-      inventory.usable_mib(coalesce(h.memory_mib, 0)) - coalesce(l.active_mib, 0) - coalesce((
-        select sum(r.memory_mib)::bigint from inventory.reservation r
-        where r.host = h.name and r.task <> all (p_tasks)
-          and not exists (select from inventory.whereabouts w where w.vm = r.vm and w.host = r.host and w.state = 'active')), 0) as free
-    from inventory.host h left join inventory.host_load l on l.host = h.name
-    where h.name = any (p_hosts)
-  ), counted as (
-    select a.*, r.resting, coalesce(a.state = 'active', false) as is_there,
-      r.free - coalesce(sum(case when a.state = 'active' then 0 else a.mib end) over (
-        partition by a.host order by a.ordinal rows between unbounded preceding and 1 preceding), 0)::bigint as free
-    from asked a join room r on r.name = a.host
-  ), promised as (
-    insert into inventory.reservation as r (task, host, vm, memory_mib)
-    select c.task, c.host, c.vm, c.mib from counted c where not c.is_there and not c.is_kept_apart and c.free >= c.mib
-    on conflict (task) do update set
-      host = excluded.host, vm = excluded.vm, memory_mib = excluded.memory_mib, made_at = clock_timestamp()
-  )
-  select c.task, c.is_there or (not c.is_kept_apart and c.free >= c.mib), c.free + case when c.is_there then c.own_mib else 0 end,
-    c.free - c.resting + case when c.state = 'defined' then c.own_mib when c.is_there then c.own_mib else 0 end, c.mib, c.is_there
-  from counted c;
+  for wanted in
+    select r.store as name from inventory.store_reservation r where r.task = p_task group by r.store order by r.store
+  loop
+    store := wanted.name;
+    select coalesce(sum(p.bytes), 0)::bigint into need_bytes from inventory.promised_bytes(store) p where p.task = p_task;
+    select r.capacity_bytes, r.free_bytes, r.growing_bytes, r.reserved_bytes, r.reserved_by
+      into capacity_bytes, free_bytes, growing_bytes, reserved_bytes, reserved_by from inventory.store_room(store, p_task) r;
+    fits := need_bytes = 0 or free_bytes is null or need_bytes <= free_bytes - growing_bytes - reserved_bytes;
+    lacking := lacking or not fits;
+    return next;
+  end loop;
+  if lacking then
+    delete from inventory.store_reservation r where r.task = p_task;
+  end if;
 end;
 $$;
 
-ALTER FUNCTION inventory.reserve_many(p_tasks bigint[], p_hosts text[], p_vms uuid[], p_memory_mib bigint[]) OWNER TO taskomatic_owner;
+ALTER FUNCTION inventory.reserve_in_stores(p_task bigint, p_volumes jsonb) OWNER TO taskomatic_owner;
 
 -- Name: saved_image_is_stale(); Type: FUNCTION; Schema: inventory
 
@@ -947,6 +1051,31 @@ $$;
 
 ALTER FUNCTION inventory.share_watches(p_dispatcher bigint, OUT holds boolean, OUT taken text[], OUT mine text[], OUT excess integer, OUT first boolean, OUT up_elsewhere text[], OUT fleet text) OWNER TO taskomatic_owner;
 
+-- Name: store_room(text, bigint); Type: FUNCTION; Schema: inventory
+
+CREATE FUNCTION inventory.store_room(p_store text, p_task bigint) RETURNS TABLE(capacity_bytes bigint, free_bytes bigint, growing_bytes bigint, reserved_bytes bigint, reserved_by bigint[])
+    LANGUAGE sql STABLE
+    BEGIN ATOMIC
+ SELECT p.capacity_bytes,
+     p.available_bytes,
+     COALESCE(( SELECT (sum((v.held_bytes - v.allocation_bytes)))::bigint AS sum
+            FROM inventory.listed_volumes(store_room.p_store) v(name, held_bytes, allocation_bytes)), (0)::bigint) AS "coalesce",
+     COALESCE(q.bytes, (0)::bigint) AS "coalesce",
+     COALESCE(q.tasks, '{}'::bigint[]) AS "coalesce"
+    FROM (( SELECT max(k.capacity_bytes) AS capacity_bytes,
+             COALESCE(min(k.available_bytes) FILTER (WHERE (h.connection = 'up'::inventory.connection)), min(k.available_bytes)) AS available_bytes
+            FROM (inventory.pool k
+              JOIN inventory.host h ON ((h.name = k.host)))
+           WHERE ((k.store = store_room.p_store) AND k.active AND (k.capacity_bytes > 0))) p
+      CROSS JOIN LATERAL ( SELECT (sum(r.bytes))::bigint AS bytes,
+             array_agg(r.task ORDER BY r.task) AS tasks
+            FROM inventory.promised_bytes(store_room.p_store) r(task, bytes)
+           WHERE ((r.task <> store_room.p_task) AND (r.bytes > 0))) q)
+   WHERE (p.capacity_bytes IS NOT NULL);
+END;
+
+ALTER FUNCTION inventory.store_room(p_store text, p_task bigint) OWNER TO taskomatic_owner;
+
 -- Name: sum_loads(text[]); Type: FUNCTION; Schema: inventory
 
 CREATE FUNCTION inventory.sum_loads(p_hosts text[]) RETURNS void
@@ -985,6 +1114,35 @@ end;
 $$;
 
 ALTER FUNCTION inventory.sum_loads(p_hosts text[]) OWNER TO taskomatic_owner;
+
+-- Name: tell_store_room(); Type: FUNCTION; Schema: inventory
+
+CREATE FUNCTION inventory.tell_store_room() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+  perform pg_notify('inventory_room', 'store/' || new.store);
+  return null;
+end
+$$;
+
+ALTER FUNCTION inventory.tell_store_room() OWNER TO taskomatic_owner;
+
+-- Name: tell_volumes_gone(); Type: FUNCTION; Schema: inventory
+
+CREATE FUNCTION inventory.tell_volumes_gone() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+  perform pg_notify('inventory_room', 'store/' || g.store)
+  from (
+    select distinct p.store from gone v join inventory.pool p on p.host = v.host and p.name = v.pool
+  ) g;
+  return null;
+end
+$$;
+
+ALTER FUNCTION inventory.tell_volumes_gone() OWNER TO taskomatic_owner;
 
 -- Name: usable_mib(bigint); Type: FUNCTION; Schema: inventory
 
@@ -1299,12 +1457,7 @@ begin
   select array_agg(distinct k.task) into others
   from unnest(p_names, p_exclusive) as c(name, exclusive)
   join queue.resource r on r.name = c.name collate "C"
-  cross join lateral (
-    select x.task, x.position from queue.claim x where c.exclusive and x.resource = r.id
-    -- Who shares is not held up by who shares: of thousands on one store none is read.
-    union all select x.task, x.position from queue.claim x where not c.exclusive and x.resource = r.id and x.exclusive and not x.own
-    union all select x.task, x.position from queue.claim x where not c.exclusive and x.resource = r.id and x.exclusive and x.own
-  ) k
+  join queue.claim k on k.resource = r.id and (k.exclusive or c.exclusive)
   where k.task <> all (above) and k.position is not null;
   still_open := queue.lock_tasks(array[p_task], others);
 
@@ -1391,103 +1544,6 @@ end
 $$;
 
 ALTER FUNCTION queue.bind(p_dispatcher bigint, p_task bigint, p_attempt integer, p_names text[], p_exclusive boolean[], p_bound jsonb, p_limits jsonb) OWNER TO taskomatic_owner;
-
--- Name: bind_many(bigint, jsonb); Type: FUNCTION; Schema: queue
-
-CREATE FUNCTION queue.bind_many(p_dispatcher bigint, p_binds jsonb) RETURNS TABLE(task bigint, answer text)
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    SET plan_cache_mode TO 'force_generic_plan'
-    SET jit TO 'off'
-    AS $$
-#variable_conflict use_column
-declare
-  t constant timestamptz := queue.now();
-  tasks bigint[]; names text[]; exclusives boolean[]; -- a row a claim
-  fit bigint[];
-  still_open bigint[];
-begin
-  if not queue.lease_holds(p_dispatcher) then
-    return;
-  end if;
-  -- Beside other bindings, not beside an expansion: that decides whom to wait for by who has started.
-  perform pg_advisory_xact_lock_shared(7243003);
-  select array_agg(c.task), array_agg(c.resource), array_agg(c.exclusive) into tasks, names, exclusives from (
-    select b.task, l.resource, bool_or(l.mode = 'exclusive') as exclusive
-    from jsonb_to_recordset(p_binds) as b(task bigint, claims jsonb)
-    cross join lateral jsonb_to_recordset(b.claims) as l(resource text, mode text) group by 1, 2) c;
-  -- Names that are new are made by whoever asks alone.
-  with claimed as (
-    select c.task, c.exclusive, c.name, r.id from unnest(tasks, names, exclusives) as c(task, name, exclusive)
-    left join queue.resource r on r.name = c.name collate "C"
-  )
-  select array_agg(b.task) into fit from jsonb_to_recordset(p_binds) as b(task bigint)
-  where b.task not in (select c.task from claimed c where c.id is null)
-    -- Two of these that exclude each other.
-    and b.task not in (
-      select c.task from claimed c join (select d.name from claimed d group by d.name having count(*) > 1 and bool_or(d.exclusive)) both_want
-        on both_want.name = c.name);
-  select array_agg(c.task), array_agg(c.name), array_agg(c.exclusive) into tasks, names, exclusives
-  from unnest(tasks, names, exclusives) as c(task, name, exclusive) where c.task = any (fit);
-  perform queue.lock_resources(names, exclusives);
-  -- In a later statement than the locks: who has them committed before.
-  with claimed as (
-    select c.task, c.exclusive, r.id from unnest(tasks, names, exclusives) as c(task, name, exclusive)
-    join queue.resource r on r.name = c.name collate "C"
-  )
-  select array_agg(f) into fit from unnest(fit) as f
-  where f not in (
-      select c.task from claimed c where c.exclusive and exists (
-        select from queue.claim k where k.resource = c.id and k.task <> c.task and k.position is not null))
-    -- Who shares is not held up by who shares: of thousands on one store none is read.
-    and f not in (
-      select c.task from claimed c where not c.exclusive and (
-        exists (select from queue.claim k where k.resource = c.id and k.exclusive and not k.own and k.task <> c.task and k.position is not null)
-        or exists (select from queue.claim k where k.resource = c.id and k.exclusive and k.own and k.task <> c.task and k.position is not null)))
-    and f not in (
-      select coalesce(had.task, needs.task)
-      from (
-        select b.task, l.key, sum(l.units)::integer as units from jsonb_to_recordset(p_binds) as b(task bigint, limits jsonb)
-        cross join lateral jsonb_to_recordset(b.limits) as l(key text, units integer)
-        where jsonb_typeof(b.limits) = 'array' group by 1, 2) needs
-      full join (
-        select c.task, c.key, c.units, c.granted from queue.cost c where c.task in (
-          select b.task from jsonb_to_recordset(p_binds) as b(task bigint, limits jsonb) where jsonb_typeof(b.limits) = 'array')) had
-        on had.task = needs.task and had.key = needs.key and had.units = needs.units
-      where had.task is null or needs.task is null or not had.granted);
-  still_open := queue.lock_tasks(fit, '{}');
-  select array_agg(r.task) into fit
-  from jsonb_to_recordset(p_binds) as b(task bigint, attempt integer)
-  join queue.run r on r.task = b.task and r.attempt = b.attempt and r.dispatcher = p_dispatcher and r.phase = 'running'
-  join queue.task x on x.id = r.task and x.binds
-  where b.task = any (still_open);
-
-  if fit is not null then
-    delete from queue.claim k where k.task = any (fit) and not exists (
-      select from unnest(tasks, names) as c(task, name) join queue.resource r on r.name = c.name collate "C"
-      where c.task = k.task and r.id = k.resource);
-    insert into queue.claim as k (task, resource, position, exclusive, own)
-    select c.task, r.id, q.position, c.exclusive, true
-    from unnest(tasks, names, exclusives) as c(task, name, exclusive)
-    join queue.resource r on r.name = c.name collate "C" join queue.run q on q.task = c.task
-    where c.task = any (fit)
-    on conflict (task, resource) do update set exclusive = excluded.exclusive, own = true where k.exclusive <> excluded.exclusive;
-    insert into queue.bound as o (task, attempt, bound, claims, at)
-    select b.task, b.attempt, case when jsonb_typeof(b.bound) = 'object' then b.bound end, b.claims, t
-    from jsonb_to_recordset(p_binds) as b(task bigint, attempt integer, bound jsonb, claims jsonb) where b.task = any (fit)
-    on conflict (task) do update set attempt = excluded.attempt, bound = excluded.bound, claims = excluded.claims, at = excluded.at;
-    insert into queue.undo_step (task, attempt, step, at)
-    select b.task, b.attempt, b.undo, t from jsonb_to_recordset(p_binds) as b(task bigint, attempt integer, undo jsonb)
-    where b.task = any (fit) and jsonb_typeof(b.undo) = 'object'
-    on conflict (task) do nothing;
-    update queue.run r set started = true, started_at = queue.now() where r.task = any (fit);
-  end if;
-  return query
-    select b.task, case when b.task = any (fit) then 'started' else 'alone' end from jsonb_to_recordset(p_binds) as b(task bigint);
-end
-$$;
-
-ALTER FUNCTION queue.bind_many(p_dispatcher bigint, p_binds jsonb) OWNER TO taskomatic_owner;
 
 -- Name: cancel(bigint, text, text); Type: FUNCTION; Schema: queue
 
@@ -2657,7 +2713,7 @@ begin
     from back b returning task
   )
   select coalesce(array_agg(task), '{}') into moved from kept;
-  perform queue.give_back(moved);
+  perform queue.give_back(array(select task from queue.wait where task = any (p_tasks)));
   return moved;
 end
 $$;
@@ -4183,28 +4239,6 @@ CREATE TABLE inventory.nic (
 
 ALTER TABLE inventory.nic OWNER TO taskomatic_owner;
 
--- Name: pool; Type: TABLE; Schema: inventory
-
-CREATE TABLE inventory.pool (
-    host text NOT NULL,
-    name text NOT NULL,
-    uuid uuid,
-    type text NOT NULL,
-    store text NOT NULL,
-    target text,
-    source text,
-    active boolean NOT NULL,
-    persistent boolean NOT NULL,
-    autostart boolean NOT NULL,
-    capacity_bytes bigint NOT NULL,
-    allocation_bytes bigint NOT NULL,
-    available_bytes bigint NOT NULL,
-    observed_at timestamp with time zone NOT NULL,
-    generation bigint NOT NULL
-);
-
-ALTER TABLE inventory.pool OWNER TO taskomatic_owner;
-
 -- Name: sighting; Type: SEQUENCE; Schema: inventory
 
 CREATE SEQUENCE inventory.sighting
@@ -4227,35 +4261,6 @@ CREATE TABLE inventory.saved_image (
 );
 
 ALTER TABLE inventory.saved_image OWNER TO taskomatic_owner;
-
--- Name: store; Type: TABLE; Schema: inventory
-
-CREATE TABLE inventory.store (
-    name text NOT NULL,
-    shared boolean NOT NULL,
-    type text NOT NULL,
-    source text,
-    declared boolean DEFAULT false NOT NULL
-);
-
-ALTER TABLE inventory.store OWNER TO taskomatic_owner;
-
--- Name: volume; Type: TABLE; Schema: inventory
-
-CREATE TABLE inventory.volume (
-    host text NOT NULL,
-    pool text NOT NULL,
-    name text NOT NULL,
-    path text NOT NULL,
-    format text,
-    capacity_bytes bigint NOT NULL,
-    allocation_bytes bigint NOT NULL,
-    backing text,
-    observed_at timestamp with time zone NOT NULL,
-    generation bigint NOT NULL
-);
-
-ALTER TABLE inventory.volume OWNER TO taskomatic_owner;
 
 -- Name: watch; Type: TABLE; Schema: inventory
 
@@ -5009,6 +5014,11 @@ ALTER TABLE ONLY inventory.saved_image
 ALTER TABLE ONLY inventory.store
     ADD CONSTRAINT store_pkey PRIMARY KEY (name);
 
+-- Name: store_reservation store_reservation_pkey; Type: CONSTRAINT; Schema: inventory
+
+ALTER TABLE ONLY inventory.store_reservation
+    ADD CONSTRAINT store_reservation_pkey PRIMARY KEY (task, store, volume);
+
 -- Name: store store_source_key; Type: CONSTRAINT; Schema: inventory
 
 ALTER TABLE ONLY inventory.store
@@ -5234,6 +5244,10 @@ CREATE INDEX pool_store ON inventory.pool USING btree (store);
 
 CREATE INDEX reservation_host ON inventory.reservation USING btree (host);
 
+-- Name: store_reservation_store; Type: INDEX; Schema: inventory
+
+CREATE INDEX store_reservation_store ON inventory.store_reservation USING btree (store);
+
 -- Name: vm_gone; Type: INDEX; Schema: inventory
 
 CREATE INDEX vm_gone ON inventory.vm USING btree (gone_at) WHERE (gone_at IS NOT NULL);
@@ -5402,6 +5416,10 @@ CREATE TRIGGER nics_of_new_sights AFTER INSERT ON inventory.whereabouts FOR EACH
 
 CREATE TRIGGER nics_of_sights AFTER UPDATE OF state, observed ON inventory.whereabouts FOR EACH ROW WHEN (((new.observed IS NOT NULL) AND (new.state <> 'unknown'::inventory.presence) AND ((old.state IS DISTINCT FROM new.state) OR ((old.observed -> 'nics'::text) IS DISTINCT FROM (new.observed -> 'nics'::text))))) EXECUTE FUNCTION inventory.keep_nics();
 
+-- Name: pool pool_has_more_room; Type: TRIGGER; Schema: inventory
+
+CREATE TRIGGER pool_has_more_room AFTER UPDATE ON inventory.pool FOR EACH ROW WHEN ((new.active AND ((NOT old.active) OR (new.available_bytes > old.available_bytes)))) EXECUTE FUNCTION inventory.tell_store_room();
+
 -- Name: whereabouts vm_came_to_run; Type: TRIGGER; Schema: inventory
 
 CREATE TRIGGER vm_came_to_run AFTER INSERT ON inventory.whereabouts FOR EACH ROW WHEN ((new.state = 'active'::inventory.presence)) EXECUTE FUNCTION inventory.saved_image_is_stale();
@@ -5409,6 +5427,10 @@ CREATE TRIGGER vm_came_to_run AFTER INSERT ON inventory.whereabouts FOR EACH ROW
 -- Name: whereabouts vm_ran_again; Type: TRIGGER; Schema: inventory
 
 CREATE TRIGGER vm_ran_again AFTER UPDATE OF state ON inventory.whereabouts FOR EACH ROW WHEN (((new.state = 'active'::inventory.presence) AND (old.state <> 'active'::inventory.presence))) EXECUTE FUNCTION inventory.saved_image_is_stale();
+
+-- Name: volume volumes_gone; Type: TRIGGER; Schema: inventory
+
+CREATE TRIGGER volumes_gone AFTER DELETE ON inventory.volume REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION inventory.tell_volumes_gone();
 
 -- Name: autostart autostart_vm_fkey; Type: FK CONSTRAINT; Schema: inventory
 
@@ -5469,6 +5491,11 @@ ALTER TABLE ONLY inventory.saved_image
 
 ALTER TABLE ONLY inventory.saved_image
     ADD CONSTRAINT saved_image_vm_fkey FOREIGN KEY (vm) REFERENCES inventory.vm(uuid) ON DELETE CASCADE;
+
+-- Name: store_reservation store_reservation_store_fkey; Type: FK CONSTRAINT; Schema: inventory
+
+ALTER TABLE ONLY inventory.store_reservation
+    ADD CONSTRAINT store_reservation_store_fkey FOREIGN KEY (store) REFERENCES inventory.store(name) ON UPDATE CASCADE ON DELETE CASCADE;
 
 -- Name: vm_label vm_label_vm_fkey; Type: FK CONSTRAINT; Schema: inventory
 
@@ -5542,6 +5569,15 @@ GRANT ALL ON FUNCTION inventory.candidates(p_only text[], p_vm uuid, p_task bigi
 REVOKE ALL ON FUNCTION inventory.confirm_off(p_host text, p_reason text, p_by text) FROM PUBLIC;
 GRANT ALL ON FUNCTION inventory.confirm_off(p_host text, p_reason text, p_by text) TO taskomatic_client;
 
+-- Name: TABLE store; Type: ACL; Schema: inventory
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.store TO taskomatic_client;
+
+-- Name: FUNCTION counted_bytes(p_store text, p_format text, p_capacity bigint); Type: ACL; Schema: inventory
+
+REVOKE ALL ON FUNCTION inventory.counted_bytes(p_store text, p_format text, p_capacity bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION inventory.counted_bytes(p_store text, p_format text, p_capacity bigint) TO taskomatic_client;
+
 -- Name: FUNCTION end_off(); Type: ACL; Schema: inventory
 
 REVOKE ALL ON FUNCTION inventory.end_off() FROM PUBLIC;
@@ -5583,6 +5619,19 @@ GRANT ALL ON FUNCTION inventory.kept_apart(p_vm uuid, p_host text, p_group text,
 REVOKE ALL ON FUNCTION inventory.leave_behind(p_vm uuid, p_host text) FROM PUBLIC;
 GRANT ALL ON FUNCTION inventory.leave_behind(p_vm uuid, p_host text) TO taskomatic_client;
 
+-- Name: TABLE pool; Type: ACL; Schema: inventory
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.pool TO taskomatic_client;
+
+-- Name: TABLE volume; Type: ACL; Schema: inventory
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.volume TO taskomatic_client;
+
+-- Name: FUNCTION listed_volumes(p_store text); Type: ACL; Schema: inventory
+
+REVOKE ALL ON FUNCTION inventory.listed_volumes(p_store text) FROM PUBLIC;
+GRANT ALL ON FUNCTION inventory.listed_volumes(p_store text) TO taskomatic_client;
+
 -- Name: FUNCTION need_mib(max_memory_mib bigint); Type: ACL; Schema: inventory
 
 REVOKE ALL ON FUNCTION inventory.need_mib(max_memory_mib bigint) FROM PUBLIC;
@@ -5596,6 +5645,15 @@ GRANT ALL ON FUNCTION inventory.new_macs(p_count integer) TO taskomatic_client;
 -- Name: FUNCTION note_boot(); Type: ACL; Schema: inventory
 
 REVOKE ALL ON FUNCTION inventory.note_boot() FROM PUBLIC;
+
+-- Name: TABLE store_reservation; Type: ACL; Schema: inventory
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.store_reservation TO taskomatic_client;
+
+-- Name: FUNCTION promised_bytes(p_store text); Type: ACL; Schema: inventory
+
+REVOKE ALL ON FUNCTION inventory.promised_bytes(p_store text) FROM PUBLIC;
+GRANT ALL ON FUNCTION inventory.promised_bytes(p_store text) TO taskomatic_client;
 
 -- Name: FUNCTION record_sights(p_sights jsonb); Type: ACL; Schema: inventory
 
@@ -5612,10 +5670,10 @@ GRANT ALL ON FUNCTION inventory.record_vms(p_host text, p_generation bigint, p_a
 REVOKE ALL ON FUNCTION inventory.reserve(p_task bigint, p_host text, p_vm uuid, p_memory_mib bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION inventory.reserve(p_task bigint, p_host text, p_vm uuid, p_memory_mib bigint) TO taskomatic_client;
 
--- Name: FUNCTION reserve_many(p_tasks bigint[], p_hosts text[], p_vms uuid[], p_memory_mib bigint[]); Type: ACL; Schema: inventory
+-- Name: FUNCTION reserve_in_stores(p_task bigint, p_volumes jsonb); Type: ACL; Schema: inventory
 
-REVOKE ALL ON FUNCTION inventory.reserve_many(p_tasks bigint[], p_hosts text[], p_vms uuid[], p_memory_mib bigint[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION inventory.reserve_many(p_tasks bigint[], p_hosts text[], p_vms uuid[], p_memory_mib bigint[]) TO taskomatic_client;
+REVOKE ALL ON FUNCTION inventory.reserve_in_stores(p_task bigint, p_volumes jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION inventory.reserve_in_stores(p_task bigint, p_volumes jsonb) TO taskomatic_client;
 
 -- Name: FUNCTION saved_image_is_stale(); Type: ACL; Schema: inventory
 
@@ -5636,10 +5694,23 @@ GRANT ALL ON FUNCTION inventory.settle_vms(p_vms uuid[]) TO taskomatic_client;
 REVOKE ALL ON FUNCTION inventory.share_watches(p_dispatcher bigint, OUT holds boolean, OUT taken text[], OUT mine text[], OUT excess integer, OUT first boolean, OUT up_elsewhere text[], OUT fleet text) FROM PUBLIC;
 GRANT ALL ON FUNCTION inventory.share_watches(p_dispatcher bigint, OUT holds boolean, OUT taken text[], OUT mine text[], OUT excess integer, OUT first boolean, OUT up_elsewhere text[], OUT fleet text) TO taskomatic_client;
 
+-- Name: FUNCTION store_room(p_store text, p_task bigint); Type: ACL; Schema: inventory
+
+REVOKE ALL ON FUNCTION inventory.store_room(p_store text, p_task bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION inventory.store_room(p_store text, p_task bigint) TO taskomatic_client;
+
 -- Name: FUNCTION sum_loads(p_hosts text[]); Type: ACL; Schema: inventory
 
 REVOKE ALL ON FUNCTION inventory.sum_loads(p_hosts text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION inventory.sum_loads(p_hosts text[]) TO taskomatic_client;
+
+-- Name: FUNCTION tell_store_room(); Type: ACL; Schema: inventory
+
+REVOKE ALL ON FUNCTION inventory.tell_store_room() FROM PUBLIC;
+
+-- Name: FUNCTION tell_volumes_gone(); Type: ACL; Schema: inventory
+
+REVOKE ALL ON FUNCTION inventory.tell_volumes_gone() FROM PUBLIC;
 
 -- Name: FUNCTION usable_mib(memory_mib bigint); Type: ACL; Schema: inventory
 
@@ -5689,11 +5760,6 @@ GRANT ALL ON FUNCTION queue.beat(p_dispatcher bigint) TO taskomatic_client;
 
 REVOKE ALL ON FUNCTION queue.bind(p_dispatcher bigint, p_task bigint, p_attempt integer, p_names text[], p_exclusive boolean[], p_bound jsonb, p_limits jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION queue.bind(p_dispatcher bigint, p_task bigint, p_attempt integer, p_names text[], p_exclusive boolean[], p_bound jsonb, p_limits jsonb) TO taskomatic_client;
-
--- Name: FUNCTION bind_many(p_dispatcher bigint, p_binds jsonb); Type: ACL; Schema: queue
-
-REVOKE ALL ON FUNCTION queue.bind_many(p_dispatcher bigint, p_binds jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION queue.bind_many(p_dispatcher bigint, p_binds jsonb) TO taskomatic_client;
 
 -- Name: FUNCTION cancel(p_task bigint, p_by text, p_reason text); Type: ACL; Schema: queue
 
@@ -6039,10 +6105,6 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.network TO taskomatic_clien
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.nic TO taskomatic_client;
 
--- Name: TABLE pool; Type: ACL; Schema: inventory
-
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.pool TO taskomatic_client;
-
 -- Name: SEQUENCE sighting; Type: ACL; Schema: inventory
 
 GRANT USAGE ON SEQUENCE inventory.sighting TO taskomatic_client;
@@ -6050,14 +6112,6 @@ GRANT USAGE ON SEQUENCE inventory.sighting TO taskomatic_client;
 -- Name: TABLE saved_image; Type: ACL; Schema: inventory
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.saved_image TO taskomatic_client;
-
--- Name: TABLE store; Type: ACL; Schema: inventory
-
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.store TO taskomatic_client;
-
--- Name: TABLE volume; Type: ACL; Schema: inventory
-
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE inventory.volume TO taskomatic_client;
 
 -- Name: TABLE watch; Type: ACL; Schema: inventory
 

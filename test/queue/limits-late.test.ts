@@ -1,6 +1,6 @@
 // Units that are known only when a task is bound: granted then, or waited for, in the order in which others wait.
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
-import { bind } from '../../src/queue/dispatch.ts'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { bind, expand } from '../../src/queue/dispatch.ts'
 import type { ClaimedTask, End } from '../../src/queue/dispatch.ts'
 import { auditAll, guardPoll } from '../../src/queue/guard.ts'
 import { readLimits, setCap } from '../../src/queue/limits.ts'
@@ -10,7 +10,7 @@ import { why } from '../../src/queue/why.ts'
 import { freshDatabase } from '../support/postgres.ts'
 import type { FreshDatabase } from '../support/postgres.ts'
 import { Dice } from './dice.ts'
-import { claim, emptied, failure, ids, stateOf, statesOf, submitAll, submitOne } from './support.ts'
+import { claim, emptied, failure, ids, stateOf, statesOf, submitAll, submitOne, task as newTask } from './support.ts'
 import type { TaskSketch, Worker } from './support.ts'
 
 let fresh: FreshDatabase
@@ -169,4 +169,32 @@ test('a random crowd that binds late never exceeds a cap, and nobody is left par
     if (claimed.length === 0 && running.length === 0) break
   }
   expect(ended).toBe(100)
+})
+
+// Who is moved back for a child, or for late claims, gives back its units; who queues for them may be about to be moved back as well.
+describe('units that one of several gives back who must wait are not granted to another of them', () => {
+  const crowd = async (more: TaskSketch) => {
+    await setCap(fresh.database, 'starts', 2)
+    const { tasks } = await submitAll(fresh.database, [
+      { priority: 1, ...more },
+      { claims: ['vm/1'], limits: one('starts') },
+      { claims: ['vm/2'], limits: [{ key: 'starts', units: 2 }] }
+    ])
+    const [first] = await worker.take(1)
+    expect(await statesOf(fresh.database, tasks)).toEqual(['running', 'ready', 'parked'])
+    return { tasks, first: first! }
+  }
+
+  test('when a child is put before both', async () => {
+    const { tasks, first } = await crowd({})
+    const children = [newTask({ claims: ['vm/1', 'vm/2'] })]
+    await expand(fresh.database, { dispatcher: worker.id, task: first.id, attempt: first.attempt, children })
+    expect(await statesOf(fresh.database, tasks)).toEqual(['awaiting', 'waiting', 'waiting'])
+  })
+
+  test('when late claims are put before both', async () => {
+    const { tasks, first } = await crowd({ binds: true })
+    expect(await binding(first, [], ['vm/1', 'vm/2'])).toEqual(started)
+    expect(await statesOf(fresh.database, tasks)).toEqual(['running', 'waiting', 'waiting'])
+  })
 })
