@@ -33,6 +33,18 @@ const proofs: Readonly<Record<string, Proof>> = {
     },
     minutes: 10
   },
+  scheduler: {
+    what: '10,000 simulated lives of the scheduler, clock, order and faults by dice, every invariant looked at after every step',
+    command: ['vitest', 'run', '--project', 'unit', 'test/model-queue/scheduler.test.ts'],
+    env: { TASKOMATIC_LIVES: '10000' },
+    minutes: 1
+  },
+  'scheduler-alike': {
+    what: '500 seeds: the model of the scheduler and the real queue answer alike and stand alike after each of 60 operations',
+    command: test('test/faults/scheduler-conformance.test.ts'),
+    env: { TASKOMATIC_SEEDS: '500' },
+    minutes: 5
+  },
   'order-crowd': {
     what: '60 crowds of clients and dispatchers at once on few resources, by fresh seeds',
     command: test('test/queue/order-property.test.ts'),

@@ -108,8 +108,11 @@ class Graph {
     this.waits = waits
     this.#touching = new Map()
     for (const task of tasks) {
-      for (const { resource } of task.claims)
-        this.#touching.set(resource, [...(this.#touching.get(resource) ?? []), task])
+      for (const { resource } of task.claims) {
+        const touching = this.#touching.get(resource)
+        if (touching) touching.push(task)
+        else this.#touching.set(resource, [task])
+      }
     }
     this.conflicts = this.#conflicting()
   }
