@@ -80,6 +80,15 @@ function accounts({ tasks, happened }: Story): boolean {
   return reached.has(effects.length)
 }
 
+/** Without those in which something is taken back, where nothing was. */
+function waysIn(happened: readonly Happened[], done: Done, powerWasLost: boolean): string[][] {
+  const ways = mayHaveDone(done, powerWasLost)
+  const { back } = done.expected
+  return happened.some(({ effect }) => effect === back)
+    ? ways
+    : ways.filter((way) => !way.some((each) => each === back))
+}
+
 function complain(story: Story, found: EffectFindings): void {
   const { subject, tasks, happened } = story
   const power = happened.some(({ effect }) => effect === powerLost)
@@ -94,7 +103,7 @@ function complain(story: Story, found: EffectFindings): void {
     if (effect === powerLost) continue
     const times = happened.filter((one) => one.effect === effect).length
     const count = (done: Done, pick: (...counts: number[]) => number) =>
-      pick(...mayHaveDone(done, power).map((way) => way.filter((each) => each === effect).length))
+      pick(...waysIn(happened, done, power).map((way) => way.filter((each) => each === effect).length))
     const least = tasks.reduce((sum, done) => sum + count(done, Math.min), 0)
     const most = tasks.reduce((sum, done) => sum + count(done, Math.max), 0)
     if (times > most) found.double.push(`${effect} ${times} times, ${most} at most: ${told}`)

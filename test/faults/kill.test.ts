@@ -11,7 +11,7 @@ import { batchOf } from './workload.ts'
 
 const number = (name: string, otherwise: number) => Number(process.env[`TASKOMATIC_KILL_${name}`] ?? otherwise)
 const runs = number('RUNS', 6)
-const tasks = number('TASKS', 200)
+const tasks = number('TASKS', 60)
 const leaseMs = number('LEASE_MS', 2000)
 const firstSeed = number('SEED', 1)
 /** Runs under way at once. */
@@ -80,9 +80,10 @@ test(
         `${count('complete')} complete, ${count('failed')} failed, ${count('cancelled')} cancelled, ` +
         `${count('uncertain')} uncertain; ${again} had more than one attempt`
     )
-    expect(failed).toEqual([])
     expect(findings).toEqual(nothingFound)
-    expect(ended.filter(({ state }) => state !== 'complete')).toEqual([])
+    expect(failed).toEqual([])
+    // Whoever made a volume and died before he had said so leaves what nobody can tell: that is said, not guessed.
+    expect(ended.filter(({ state }) => state !== 'complete' && state !== 'uncertain')).toEqual([])
     expect(again).toBeGreaterThan(0)
   }
 )

@@ -62,6 +62,12 @@ const proofs: Readonly<Record<string, Proof>> = {
     env: { TASKOMATIC_ROUNDS: '200' },
     minutes: 8
   },
+  kill: {
+    what: '500 kills -9 of one of three dispatchers at the default lease, 200 mixed tasks each: nothing lost, early, done twice or falsely complete',
+    command: test('test/faults/kill.test.ts'),
+    env: { TASKOMATIC_KILL_RUNS: '500', TASKOMATIC_KILL_TASKS: '200', TASKOMATIC_KILL_LEASE_MS: '10000' },
+    minutes: 150
+  },
   'event-cut': {
     what: "a host's events are cut for 10 s while virsh changes 50 VMs; right again within 1 s",
     command: test('test/dispatcher/watch-cut.test.ts'),
