@@ -122,14 +122,18 @@ export function openDatabase(options: DatabaseOptions): Database {
   return {
     async query<R>(text: string, values: readonly unknown[] = []): Promise<R[]> {
       const client = await connect()
+      // A connection that breaks while it is lent out would otherwise end the process; the query itself tells.
+      client.on('error', ignore)
+      let broken = false
       try {
-        const result = await client.query(queryOf(text, values))
-        client.release()
-        return result.rows as R[]
+        return (await client.query(queryOf(text, values))).rows as R[]
       } catch (error) {
         const failure = toDatabaseError(error, 'statement')
-        client.release(failure.code === 'outcome_unknown' || failure.code === 'unavailable')
+        broken = failure.code === 'outcome_unknown' || failure.code === 'unavailable'
         throw failure
+      } finally {
+        client.off('error', ignore)
+        client.release(broken)
       }
     },
 
