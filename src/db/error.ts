@@ -19,6 +19,14 @@ export type DatabaseErrorCode =
   | 'start_failed' // PostgreSQL did not start; its last lines are in the message
   | 'internal'
 
+/** Why a database is unavailable, as far as it is known: what people can do differs. */
+export type Shortage =
+  | 'disk_full'
+  | 'too_many_connections' // the server takes no more
+  | 'no_free_connection' // all of ours are in use, or nobody answers
+  | 'out_of_memory'
+  | 'certificate' // of the server: expired, of an unknown authority, or for another name
+
 /** What PostgreSQL said beside its message; absent when the error did not come from the server. */
 export type ServerReport = {
   sqlState?: string
@@ -33,8 +41,13 @@ export class DatabaseError extends Error {
   readonly detail: string | undefined
   readonly hint: string | undefined
   readonly constraint: string | undefined
+  readonly shortage: Shortage | undefined
 
-  constructor(code: DatabaseErrorCode, message: string, options: ServerReport & { cause?: unknown } = {}) {
+  constructor(
+    code: DatabaseErrorCode,
+    message: string,
+    options: ServerReport & { cause?: unknown; shortage?: Shortage | undefined } = {}
+  ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause })
     this.name = 'DatabaseError'
     this.code = code
@@ -42,6 +55,7 @@ export class DatabaseError extends Error {
     this.detail = options.detail
     this.hint = options.hint
     this.constraint = options.constraint
+    this.shortage = options.shortage
   }
 }
 
@@ -64,6 +78,19 @@ const CODE_BY_STATE: { [state: string]: DatabaseErrorCode } = {
   P0: 'raised'
 }
 
+const SHORTAGE_BY_STATE: { [state: string]: Shortage } = {
+  '53100': 'disk_full',
+  '53200': 'out_of_memory',
+  '53300': 'too_many_connections'
+}
+
+/** Of what the network, TLS or the pool threw; the codes are those of node:tls and OpenSSL. */
+function shortageOf(code: unknown, message: string): Shortage | undefined {
+  if (typeof code === 'string' && /^CERT_|^ERR_TLS_CERT|SELF_SIGNED|UNABLE_TO_(GET_ISSUER|VERIFY_LEAF)/.test(code))
+    return 'certificate'
+  return message.startsWith('timeout exceeded when trying to connect') ? 'no_free_connection' : undefined
+}
+
 /** Every error of `pg` or the network, as a DatabaseError. `during` says whether a lost connection may hide a commit. */
 export function toDatabaseError(error: unknown, during: 'connect' | 'statement' | 'commit' | 'inside'): DatabaseError {
   if (error instanceof DatabaseError) return error
@@ -72,7 +99,11 @@ export function toDatabaseError(error: unknown, during: 'connect' | 'statement' 
   const state = typeof fields['code'] === 'string' && /^[0-9A-Z]{5}$/.test(fields['code']) ? fields['code'] : undefined
   if (state !== undefined && fields['severity'] !== undefined) {
     const code = CODE_BY_STATE[state] ?? CODE_BY_STATE[state.slice(0, 2)] ?? 'internal'
-    const report: ServerReport & { cause: unknown } = { cause: error, sqlState: state }
+    const report: ServerReport & { cause: unknown; shortage: Shortage | undefined } = {
+      cause: error,
+      sqlState: state,
+      shortage: SHORTAGE_BY_STATE[state]
+    }
     for (const name of ['detail', 'hint', 'constraint'] as const) {
       const value = fields[name]
       if (typeof value === 'string') report[name] = value
@@ -80,5 +111,5 @@ export function toDatabaseError(error: unknown, during: 'connect' | 'statement' 
     return new DatabaseError(code, message, report)
   }
   const code = during === 'connect' || during === 'inside' ? 'unavailable' : 'outcome_unknown'
-  return new DatabaseError(code, message, { cause: error })
+  return new DatabaseError(code, message, { cause: error, shortage: shortageOf(fields['code'], message) })
 }

@@ -101,12 +101,14 @@ const fault: Part = {
   next: "look for the request id in the server's log"
 }
 
-const errorFields = (error: unknown): { name?: string; code?: string; message?: string; statusCode?: number } =>
+const errorFields = (
+  error: unknown
+): { name?: string; code?: string; message?: string; statusCode?: number; shortage?: string } =>
   typeof error === 'object' && error !== null ? error : {}
 
 // Layers below are told apart by their error class's name and code: this table is all that HTTP knows of them.
 function layerPart(error: unknown): Part | undefined {
-  const { name, code, message = '' } = errorFields(error)
+  const { name, code, message = '', shortage } = errorFields(error)
   if (name === 'QueueError') return queuePart(code ?? '', message)
   if (name === 'StagingError') return stagingPart(code ?? '', message)
   if (error instanceof InventoryError) return inventoryPart(error)
@@ -114,12 +116,7 @@ function layerPart(error: unknown): Part | undefined {
   switch (code) {
     case 'unavailable':
     case 'stopped':
-      return {
-        status: 503,
-        code: 'database_unavailable',
-        detail: 'The database cannot be reached.',
-        next: 'try again in a few seconds'
-      }
+      return { status: 503, ...(shortages[shortage ?? ''] ?? unreachable) }
     case 'timeout':
       return {
         status: 503,
@@ -143,6 +140,41 @@ function layerPart(error: unknown): Part | undefined {
       }
     default:
       return undefined
+  }
+}
+
+const unreachable = {
+  code: 'database_unavailable',
+  detail: 'The database cannot be reached.',
+  next: 'try again in a few seconds'
+}
+
+// What the database lacks is for its operator to mend; this server goes on by itself as soon as that is done.
+const shortages: { readonly [shortage: string]: Omit<Part, 'status'> } = {
+  disk_full: {
+    code: 'database_disk_full',
+    detail: 'The disk of the database is full: nothing can be stored. What is stored can be read.',
+    next: "make room on the database's disk, then try again"
+  },
+  too_many_connections: {
+    code: 'database_connections_exhausted',
+    detail: 'The database takes no more connections: all it allows are in use.',
+    next: 'try again in a few seconds; if it stays so, look who holds them (pg_stat_activity), or raise max_connections'
+  },
+  no_free_connection: {
+    code: 'database_connections_exhausted',
+    detail: 'No connection to the database was to be had in time: all of them are busy, or it does not answer.',
+    next: 'try again in a few seconds'
+  },
+  out_of_memory: {
+    code: 'database_out_of_memory',
+    detail: 'The database is out of memory.',
+    next: 'try again in a few seconds, or ask for less'
+  },
+  certificate: {
+    code: 'database_certificate',
+    detail: "The database's TLS certificate is not valid: it has expired, or is not the one that is expected.",
+    next: "renew it on the database's side; the server's log says what is wrong with it"
   }
 }
 
