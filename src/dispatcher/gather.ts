@@ -6,6 +6,8 @@ export type GatherOptions = {
   most?: number
   /** Batches under way at one time; what is asked for meanwhile is gathered for the next. Default 1. */
   atOnce?: number
+  /** From the beginning of one batch to that of the next, at least: whoever comes alone waits for nothing. Default 20. */
+  everyMs?: number
 }
 
 type Asked<T, R> = { item: T; resolve: (value: R) => void; reject: (error: unknown) => void }
@@ -17,21 +19,31 @@ type Asked<T, R> = { item: T; resolve: (value: R) => void; reject: (error: unkno
  */
 export function gather<T, R>(
   work: (items: T[]) => Promise<R[]>,
-  { most = 100, atOnce = 1 }: GatherOptions = {}
+  { most = 100, atOnce = 1, everyMs = 20 }: GatherOptions = {}
 ): (item: T) => Promise<R> {
   const waiting: Asked<T, R>[] = []
   let underWay = 0
   let isDue = false
+  let last = -Infinity
 
   const begin = () => {
     isDue = false
+    last = performance.now()
     while (waiting.length > 0 && underWay < atOnce) {
       underWay++
       void doBatch(waiting.splice(0, most)).finally(() => {
         underWay--
-        begin()
+        arm()
       })
     }
+  }
+  const arm = () => {
+    if (isDue || waiting.length === 0 || underWay >= atOnce) return
+    isDue = true
+    const leftMs = last + everyMs - performance.now()
+    // Whatever else becomes known in this turn goes along.
+    if (leftMs <= 0 || waiting.length >= most) setImmediate(begin)
+    else setTimeout(begin, leftMs)
   }
   const doBatch = async (batch: Asked<T, R>[]): Promise<void> => {
     let answers: R[]
@@ -48,9 +60,6 @@ export function gather<T, R>(
   return (item) =>
     new Promise((resolve, reject) => {
       waiting.push({ item, resolve, reject })
-      if (isDue || underWay >= atOnce) return
-      isDue = true
-      // Whatever else becomes known in this turn goes along.
-      setImmediate(begin)
+      arm()
     })
 }

@@ -10,7 +10,20 @@ export type HostCapabilities = Pick<HostIdentity, 'arch' | 'domainType' | 'emula
 
 const preferredDomainTypes = ['kvm', 'qemu', 'test']
 
+/** Every connection is told them, and they rarely change. About 6 kB each. */
+const mostKept = 2000
+const kept = new Map<string, HostCapabilities>()
+
 export function readCapabilities(xml: string): HostCapabilities {
+  const known = kept.get(xml)
+  if (known) return known
+  if (kept.size >= mostKept) kept.clear()
+  const read = capabilitiesIn(xml)
+  kept.set(xml, read)
+  return read
+}
+
+function capabilitiesIn(xml: string): HostCapabilities {
   const root = parseXml(xml, 'capabilities')
   const host = childOf(root, 'host')
   const hostArch = textOf(host, 'cpu', 'arch') ?? 'x86_64'
