@@ -7,8 +7,8 @@ import type { ClaimedTask } from '../../src/queue/dispatch.ts'
 import { auditAll, guardCounts } from '../../src/queue/guard.ts'
 import { freshDatabase } from '../support/postgres.ts'
 import type { FreshDatabase } from '../support/postgres.ts'
-import { claim, emptied, stateOf, submitAll, Worker } from './support.ts'
-import type { TaskSketch } from './support.ts'
+import { claim, emptied, stateOf, submitAll } from './support.ts'
+import type { TaskSketch, Worker } from './support.ts'
 
 let fresh: FreshDatabase
 let worker: Worker
