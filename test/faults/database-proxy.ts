@@ -9,14 +9,15 @@ import { join } from 'node:path'
 /** before: the server never gets it. after: the server has done it, and the answer is lost. In both cases the connection is gone. */
 export type StatementFault = { kind: 'before' } | { kind: 'after' } | { kind: 'delay'; ms: number }
 
-/** What goes wrong with a statement, if anything. `text` is its SQL, without values. */
-export type Decide = (text: string) => StatementFault | undefined
+/** What goes wrong with a statement, if anything. Both are SQL without values; `before` was the last on this connection. */
+export type Decide = (text: string, before: string) => StatementFault | undefined
 
 const portFile = '.s.PGSQL.5432'
 const READY = 'Z'.charCodeAt(0)
 const SYNC = 'S'.charCodeAt(0)
 const QUERY = 'Q'.charCodeAt(0)
 const PARSE = 'P'.charCodeAt(0)
+const BIND = 'B'.charCodeAt(0)
 const EXECUTE = 'E'.charCodeAt(0)
 
 export class DatabaseProxy {
@@ -48,7 +49,7 @@ export class DatabaseProxy {
         far.destroy()
       })
     }
-    new Pair(near, far, (text) => this.decide(text)).begin()
+    new Pair(near, far, (text, before) => this.decide(text, before)).begin()
   }
 
   /** @param url to a server on a unix socket */
@@ -81,7 +82,10 @@ class Pair {
   readonly #fromServer = new Frames(true)
   /** Frames of the statement that is being sent. */
   #held: Buffer[] = []
+  /** By the name under which the server keeps them; '' for one that is not kept. */
+  readonly #texts = new Map<string, string>()
   #text = ''
+  #before = ''
   #executes = false
   #losesAnswer = false
   #sending: Promise<void> = Promise.resolve()
@@ -112,12 +116,14 @@ class Pair {
   #sent(frame: Buffer): void {
     this.#held.push(frame)
     const kind = this.#fromClient.began ? frame[0] : undefined
-    if (kind === PARSE) this.#text = cString(frame, 5 + cString(frame, 5).length + 1)
+    if (kind === PARSE) this.#texts.set(cString(frame, 5), secondString(frame))
+    else if (kind === BIND) this.#text = this.#texts.get(secondString(frame)) ?? ''
     else if (kind === QUERY) this.#text = cString(frame, 5)
     if (kind === EXECUTE || kind === QUERY) this.#executes = true
     if (kind === PARSE || (kind !== undefined && kind !== SYNC && kind !== QUERY && this.#held.length > 1)) return
     const statement = Buffer.concat(this.#held)
-    const fault = this.#executes ? this.#decide(this.#text) : undefined
+    const fault = this.#executes ? this.#decide(this.#text, this.#before) : undefined
+    this.#before = this.#text
     this.#held = []
     this.#executes = false
     // In order, also behind one that is delayed.
@@ -131,6 +137,9 @@ class Pair {
     if (!this.#far.destroyed) this.#far.write(statement)
   }
 }
+
+/** After the kind, the length and a first string: of Parse the SQL, of Bind the name of what was parsed. */
+const secondString = (frame: Buffer): string => cString(frame, frame.indexOf(0, 5) + 1)
 
 const cString = (frame: Buffer, from: number): string => frame.toString('utf8', from, frame.indexOf(0, from))
 

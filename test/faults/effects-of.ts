@@ -38,9 +38,10 @@ export function expectedOf({ action, args }: HistoryTask, names: ReadonlyMap<str
   switch (action) {
     case 'vm.create': {
       const made = text(args['name'])
+      const disk = { subject: diskOf(made), effects: ['created'], back: 'deleted' }
       return [
         { subject: `vm ${made}`, effects: ['defined'], back: 'undefined' },
-        { subject: diskOf(made), effects: ['created'], back: 'deleted' }
+        ...(Array.isArray(args['disks']) ? [disk] : [])
       ]
     }
     case 'vm.start':
@@ -60,7 +61,10 @@ export function expectedOf({ action, args }: HistoryTask, names: ReadonlyMap<str
     case 'vm.snapshot.delete':
       return toVm(`snapshot deleted ${text(args['snapshot'])}`)
     case 'vm.delete':
-      return [...toVm('undefined'), { subject: diskOf(vm), effects: ['deleted'] }]
+      return [
+        ...toVm('undefined'),
+        ...(args['volumes'] === true ? [{ subject: diskOf(vm), effects: ['deleted'] }] : [])
+      ]
     case 'volume.create':
     case 'volume.clone':
       return [{ subject: `volume ${text(args['name'])}`, effects: ['created'], back: 'deleted' }]

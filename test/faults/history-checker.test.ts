@@ -23,7 +23,7 @@ class Recorded {
   submitted = [1, 2, 3, 4, 5, 6]
 
   constructor() {
-    this.#task(1, 'vm.create', { name: 'web1', uuid, host: 'h1' })
+    this.#task(1, 'vm.create', { name: 'web1', uuid, host: 'h1', disks: [{ store: 'nfs1', sizeMiB: 64 }] })
     this.#task(2, 'vm.start', { vm: uuid })
     this.#task(3, 'vm.migrate', { vm: uuid, to: 'h2' })
     this.#task(4, 'vm.stop', { vm: uuid })

@@ -7,7 +7,7 @@ import type { Action } from '../../src/actions/action.ts'
 import { registry as allActions } from '../../src/actions/registry.ts'
 import { createSubmitter, type RequestedTask, type Submitter } from '../../src/actions/submit.ts'
 import type { JsonObject } from '../../src/db/json.ts'
-import type { Database } from '../../src/db/open.ts'
+import { openDatabase, type Database } from '../../src/db/open.ts'
 import { startEngine, type Engine, type EngineOptions } from '../../src/dispatcher/engine.ts'
 import { channels } from '../../src/queue/notify.ts'
 import { getTask } from '../../src/queue/read.ts'
@@ -43,6 +43,8 @@ export type TestEngineOptions = {
   engine?: Partial<Pick<EngineOptions, 'workers' | 'drainMs' | 'leaseMs' | 'guardPollMs' | 'listen'>>
   /** Default true: the hosts are added before it returns. */
   addHosts?: boolean
+  /** What the engines log in to instead of the server's own URL; tests themselves always use that. */
+  through?: (serverUrl: string) => Promise<string>
 }
 
 const by = 'test'
@@ -54,13 +56,15 @@ export async function startTestEngine(options: TestEngineOptions = {}): Promise<
   const directory = mkdtempSync(join(tmpdir(), 'tk-'))
   const fresh = await freshDatabase({ poolSize: 20 })
   const { database } = fresh
+  const url = await options.through?.(fresh.serverUrl)
+  const engineDatabase = url === undefined ? database : openDatabase({ url, poolSize: 20 })
   const fleet = await startSimFleet({ dir: directory, hosts: options.hosts ?? 0, ...options.fleet })
   const registry = new Map([...allActions, ...(options.actions ?? []).map((action) => [action.name, action] as const)])
   const log = pino({ level: process.env['TASKOMATIC_TEST_LOG'] ?? 'silent' }, pino.destination(2))
   const others: Engine[] = []
   const start = (engineOptions: TestEngineOptions['engine']) =>
     startEngine({
-      database,
+      database: engineDatabase,
       registry,
       log,
       definitionKey: Buffer.alloc(32, 7),
@@ -119,6 +123,7 @@ export async function startTestEngine(options: TestEngineOptions = {}): Promise<
     until,
     async stop() {
       await Promise.all([engine, ...others].map((each) => each.stop()))
+      if (engineDatabase !== database) await engineDatabase.stop()
       await listening.stop()
       await fleet.stop()
       await fresh.drop()
