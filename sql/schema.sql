@@ -889,6 +889,50 @@ $$;
 
 ALTER FUNCTION inventory.reserve_in_stores(p_task bigint, p_volumes jsonb) OWNER TO taskomatic_owner;
 
+-- Name: reserve_many(bigint[], text[], uuid[], bigint[]); Type: FUNCTION; Schema: inventory
+
+CREATE FUNCTION inventory.reserve_many(p_tasks bigint[], p_hosts text[], p_vms uuid[], p_memory_mib bigint[]) RETURNS TABLE(task bigint, reserved boolean, free_mib bigint, expected_free_mib bigint, need_mib bigint, is_there boolean)
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+#variable_conflict use_column
+begin
+  -- By name: of two who want several hosts one waits for the other.
+  perform from inventory.host h where h.name = any (p_hosts) order by h.name for no key update;
+  -- A later statement than the locks: what was promised while we waited is seen.
+  return query
+  with asked as (
+    select a.task, a.host, a.vm, inventory.need_mib(a.memory_mib) as mib, a.ordinal, w.state, inventory.need_mib(w.max_memory_mib) as own_mib,
+      exists (select from inventory.vm_label l where l.vm = a.vm and l.key = 'anti-affinity') as is_kept_apart
+    from unnest(p_tasks, p_hosts, p_vms, p_memory_mib) with ordinality as a (task, host, vm, memory_mib, ordinal)
+    left join inventory.whereabouts w on w.vm = a.vm and w.host = a.host and w.state in ('active', 'defined')
+  ), room as (
+    select h.name, coalesce(l.resting_mib, 0) as resting,
+      inventory.usable_mib(coalesce(h.memory_mib, 0)) - coalesce(l.active_mib, 0) - coalesce((
+        select sum(r.memory_mib)::bigint from inventory.reservation r
+        where r.host = h.name and r.task <> all (p_tasks)
+          and not exists (select from inventory.whereabouts w where w.vm = r.vm and w.host = r.host and w.state = 'active')), 0) as free
+    from inventory.host h left join inventory.host_load l on l.host = h.name
+    where h.name = any (p_hosts)
+  ), counted as (
+    select a.*, r.resting, coalesce(a.state = 'active', false) as is_there,
+      r.free - coalesce(sum(case when a.state = 'active' then 0 else a.mib end) over (
+        partition by a.host order by a.ordinal rows between unbounded preceding and 1 preceding), 0)::bigint as free
+    from asked a join room r on r.name = a.host
+  ), promised as (
+    insert into inventory.reservation as r (task, host, vm, memory_mib)
+    select c.task, c.host, c.vm, c.mib from counted c where not c.is_there and not c.is_kept_apart and c.free >= c.mib
+    on conflict (task) do update set
+      host = excluded.host, vm = excluded.vm, memory_mib = excluded.memory_mib, made_at = clock_timestamp()
+  )
+  select c.task, c.is_there or (not c.is_kept_apart and c.free >= c.mib), c.free + case when c.is_there then c.own_mib else 0 end,
+    c.free - c.resting + case when c.state = 'defined' then c.own_mib when c.is_there then c.own_mib else 0 end, c.mib, c.is_there
+  from counted c;
+end;
+$$;
+
+ALTER FUNCTION inventory.reserve_many(p_tasks bigint[], p_hosts text[], p_vms uuid[], p_memory_mib bigint[]) OWNER TO taskomatic_owner;
+
 -- Name: saved_image_is_stale(); Type: FUNCTION; Schema: inventory
 
 CREATE FUNCTION inventory.saved_image_is_stale() RETURNS trigger
@@ -1457,7 +1501,12 @@ begin
   select array_agg(distinct k.task) into others
   from unnest(p_names, p_exclusive) as c(name, exclusive)
   join queue.resource r on r.name = c.name collate "C"
-  join queue.claim k on k.resource = r.id and (k.exclusive or c.exclusive)
+  cross join lateral (
+    select x.task, x.position from queue.claim x where c.exclusive and x.resource = r.id
+    -- Who shares is not held up by who shares: of thousands on one store none is read.
+    union all select x.task, x.position from queue.claim x where not c.exclusive and x.resource = r.id and x.exclusive and not x.own
+    union all select x.task, x.position from queue.claim x where not c.exclusive and x.resource = r.id and x.exclusive and x.own
+  ) k
   where k.task <> all (above) and k.position is not null;
   still_open := queue.lock_tasks(array[p_task], others);
 
@@ -1544,6 +1593,103 @@ end
 $$;
 
 ALTER FUNCTION queue.bind(p_dispatcher bigint, p_task bigint, p_attempt integer, p_names text[], p_exclusive boolean[], p_bound jsonb, p_limits jsonb) OWNER TO taskomatic_owner;
+
+-- Name: bind_many(bigint, jsonb); Type: FUNCTION; Schema: queue
+
+CREATE FUNCTION queue.bind_many(p_dispatcher bigint, p_binds jsonb) RETURNS TABLE(task bigint, answer text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+declare
+  t constant timestamptz := queue.now();
+  tasks bigint[]; names text[]; exclusives boolean[]; -- a row a claim
+  fit bigint[];
+  still_open bigint[];
+begin
+  if not queue.lease_holds(p_dispatcher) then
+    return;
+  end if;
+  -- Beside other bindings, not beside an expansion: that decides whom to wait for by who has started.
+  perform pg_advisory_xact_lock_shared(7243003);
+  select array_agg(c.task), array_agg(c.resource), array_agg(c.exclusive) into tasks, names, exclusives from (
+    select b.task, l.resource, bool_or(l.mode = 'exclusive') as exclusive
+    from jsonb_to_recordset(p_binds) as b(task bigint, claims jsonb)
+    cross join lateral jsonb_to_recordset(b.claims) as l(resource text, mode text) group by 1, 2) c;
+  -- Names that are new are made by whoever asks alone.
+  with claimed as (
+    select c.task, c.exclusive, c.name, r.id from unnest(tasks, names, exclusives) as c(task, name, exclusive)
+    left join queue.resource r on r.name = c.name collate "C"
+  )
+  select array_agg(b.task) into fit from jsonb_to_recordset(p_binds) as b(task bigint)
+  where b.task not in (select c.task from claimed c where c.id is null)
+    -- Two of these that exclude each other.
+    and b.task not in (
+      select c.task from claimed c join (select d.name from claimed d group by d.name having count(*) > 1 and bool_or(d.exclusive)) both_want
+        on both_want.name = c.name);
+  select array_agg(c.task), array_agg(c.name), array_agg(c.exclusive) into tasks, names, exclusives
+  from unnest(tasks, names, exclusives) as c(task, name, exclusive) where c.task = any (fit);
+  perform queue.lock_resources(names, exclusives);
+  -- In a later statement than the locks: who has them committed before.
+  with claimed as (
+    select c.task, c.exclusive, r.id from unnest(tasks, names, exclusives) as c(task, name, exclusive)
+    join queue.resource r on r.name = c.name collate "C"
+  )
+  select array_agg(f) into fit from unnest(fit) as f
+  where f not in (
+      select c.task from claimed c where c.exclusive and exists (
+        select from queue.claim k where k.resource = c.id and k.task <> c.task and k.position is not null))
+    -- Who shares is not held up by who shares: of thousands on one store none is read.
+    and f not in (
+      select c.task from claimed c where not c.exclusive and (
+        exists (select from queue.claim k where k.resource = c.id and k.exclusive and not k.own and k.task <> c.task and k.position is not null)
+        or exists (select from queue.claim k where k.resource = c.id and k.exclusive and k.own and k.task <> c.task and k.position is not null)))
+    and f not in (
+      select coalesce(had.task, needs.task)
+      from (
+        select b.task, l.key, sum(l.units)::integer as units from jsonb_to_recordset(p_binds) as b(task bigint, limits jsonb)
+        cross join lateral jsonb_to_recordset(b.limits) as l(key text, units integer)
+        where jsonb_typeof(b.limits) = 'array' group by 1, 2) needs
+      full join (
+        select c.task, c.key, c.units, c.granted from queue.cost c where c.task in (
+          select b.task from jsonb_to_recordset(p_binds) as b(task bigint, limits jsonb) where jsonb_typeof(b.limits) = 'array')) had
+        on had.task = needs.task and had.key = needs.key and had.units = needs.units
+      where had.task is null or needs.task is null or not had.granted);
+  still_open := queue.lock_tasks(fit, '{}');
+  select array_agg(r.task) into fit
+  from jsonb_to_recordset(p_binds) as b(task bigint, attempt integer)
+  join queue.run r on r.task = b.task and r.attempt = b.attempt and r.dispatcher = p_dispatcher and r.phase = 'running'
+  join queue.task x on x.id = r.task and x.binds
+  where b.task = any (still_open);
+
+  if fit is not null then
+    delete from queue.claim k where k.task = any (fit) and not exists (
+      select from unnest(tasks, names) as c(task, name) join queue.resource r on r.name = c.name collate "C"
+      where c.task = k.task and r.id = k.resource);
+    insert into queue.claim as k (task, resource, position, exclusive, own)
+    select c.task, r.id, q.position, c.exclusive, true
+    from unnest(tasks, names, exclusives) as c(task, name, exclusive)
+    join queue.resource r on r.name = c.name collate "C" join queue.run q on q.task = c.task
+    where c.task = any (fit)
+    on conflict (task, resource) do update set exclusive = excluded.exclusive, own = true where k.exclusive <> excluded.exclusive;
+    insert into queue.bound as o (task, attempt, bound, claims, at)
+    select b.task, b.attempt, case when jsonb_typeof(b.bound) = 'object' then b.bound end, b.claims, t
+    from jsonb_to_recordset(p_binds) as b(task bigint, attempt integer, bound jsonb, claims jsonb) where b.task = any (fit)
+    on conflict (task) do update set attempt = excluded.attempt, bound = excluded.bound, claims = excluded.claims, at = excluded.at;
+    insert into queue.undo_step (task, attempt, step, at)
+    select b.task, b.attempt, b.undo, t from jsonb_to_recordset(p_binds) as b(task bigint, attempt integer, undo jsonb)
+    where b.task = any (fit) and jsonb_typeof(b.undo) = 'object'
+    on conflict (task) do nothing;
+    update queue.run r set started = true, started_at = queue.now() where r.task = any (fit);
+  end if;
+  return query
+    select b.task, case when b.task = any (fit) then 'started' else 'alone' end from jsonb_to_recordset(p_binds) as b(task bigint);
+end
+$$;
+
+ALTER FUNCTION queue.bind_many(p_dispatcher bigint, p_binds jsonb) OWNER TO taskomatic_owner;
 
 -- Name: cancel(bigint, text, text); Type: FUNCTION; Schema: queue
 
@@ -5675,6 +5821,11 @@ GRANT ALL ON FUNCTION inventory.reserve(p_task bigint, p_host text, p_vm uuid, p
 REVOKE ALL ON FUNCTION inventory.reserve_in_stores(p_task bigint, p_volumes jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION inventory.reserve_in_stores(p_task bigint, p_volumes jsonb) TO taskomatic_client;
 
+-- Name: FUNCTION reserve_many(p_tasks bigint[], p_hosts text[], p_vms uuid[], p_memory_mib bigint[]); Type: ACL; Schema: inventory
+
+REVOKE ALL ON FUNCTION inventory.reserve_many(p_tasks bigint[], p_hosts text[], p_vms uuid[], p_memory_mib bigint[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION inventory.reserve_many(p_tasks bigint[], p_hosts text[], p_vms uuid[], p_memory_mib bigint[]) TO taskomatic_client;
+
 -- Name: FUNCTION saved_image_is_stale(); Type: ACL; Schema: inventory
 
 REVOKE ALL ON FUNCTION inventory.saved_image_is_stale() FROM PUBLIC;
@@ -5760,6 +5911,11 @@ GRANT ALL ON FUNCTION queue.beat(p_dispatcher bigint) TO taskomatic_client;
 
 REVOKE ALL ON FUNCTION queue.bind(p_dispatcher bigint, p_task bigint, p_attempt integer, p_names text[], p_exclusive boolean[], p_bound jsonb, p_limits jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION queue.bind(p_dispatcher bigint, p_task bigint, p_attempt integer, p_names text[], p_exclusive boolean[], p_bound jsonb, p_limits jsonb) TO taskomatic_client;
+
+-- Name: FUNCTION bind_many(p_dispatcher bigint, p_binds jsonb); Type: ACL; Schema: queue
+
+REVOKE ALL ON FUNCTION queue.bind_many(p_dispatcher bigint, p_binds jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION queue.bind_many(p_dispatcher bigint, p_binds jsonb) TO taskomatic_client;
 
 -- Name: FUNCTION cancel(p_task bigint, p_by text, p_reason text); Type: ACL; Schema: queue
 

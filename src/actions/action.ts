@@ -10,6 +10,7 @@ import type { Need } from '../inventory/candidates.ts'
 import type { ImageFacts } from '../inventory/facts.ts'
 import type { FleetState } from '../inventory/fleet-state.ts'
 import type { ObservedVm } from '../model/vm.ts'
+import type { VolumeNeed } from '../inventory/store-room.ts'
 import type { EndedChild } from '../queue/dispatch.ts'
 import type { Staging } from '../staging/staging.ts'
 import type { Claim, Effect, NewTask, TaskError, Units } from '../queue/task.ts'
@@ -105,6 +106,11 @@ export interface Observer {
   isConfirmedOff(host: string): Promise<boolean>
   /** The VM lives elsewhere now: the definition that a confirmed-off host still has counts no more. */
   leaveBehind(uuid: string, host: string): Promise<boolean>
+  /** How much of volumes' sizes counts in the store; what is left out stays. Answers what it was. */
+  setStore(
+    store: string,
+    percents: { thinPercent?: number; rawPercent?: number }
+  ): Promise<{ thinPercent: number; rawPercent: number } | null>
   shareStore(store: string, pools: { host: string; pool: string }[]): Promise<void>
   /** Adds an image, or changes what VMs of it are like; null removes it. */
   setImage(name: string, image: Omit<ImageFacts, 'name' | 'addedAt'> | null): Promise<void>
@@ -210,6 +216,11 @@ export interface Action<S extends TObject = TObject> {
    * earlier attempt that began, which a placement keeps.
    */
   bindTo?(args: Static<S>, state: FleetState): Binding | null
+  /**
+   * Volumes that it makes or enlarges: room for them is promised in their stores as it starts, in the transaction that binds it. Only
+   * of actions with `bindTo`; asked of observed state.
+   */
+  makesVolumes?(args: Static<S>, state: FleetState): VolumeNeed[]
   run(ctx: ActionContext, args: Static<S>): Promise<Outcome>
   /**
    * Of a task that expanded, once all of its children have ended; those of every expansion are given, oldest first. It may expand

@@ -23,6 +23,7 @@ import { poolDelete } from './pool-delete.ts'
 import { poolRefresh } from './pool-refresh.ts'
 import { poolStart } from './pool-start.ts'
 import { poolStop } from './pool-stop.ts'
+import { storeSet } from './store-set.ts'
 import { storeShare } from './store-share.ts'
 import { vmCdromEject } from './vm-cdrom-eject.ts'
 import { vmCdromInsert } from './vm-cdrom-insert.ts'
@@ -82,6 +83,7 @@ const all: readonly Action[] = [
   poolRefresh,
   poolStart,
   poolStop,
+  storeSet,
   storeShare,
   vmCdromEject,
   vmCdromInsert,

@@ -1,35 +1,41 @@
-// Whether a new volume fits its store. Raw volumes count whole: they may be filled without anybody being asked again. A qcow2 volume
-// grows as it is filled, and counts as a part of its size. What fills up behind that is the pool's health, shown where pools are listed.
+// Which new volumes can never fit their store, and what volumes a request makes. Whether there is room just now is decided as the task
+// starts (src/dispatcher/store-room.ts): until then it waits.
 import type { FleetState } from '../inventory/fleet-state.ts'
+import type { VolumeNeed } from '../inventory/store-room.ts'
+import { memoryText } from '../model/memory-text.ts'
 import { quote } from '../model/name.ts'
 import { impossible, type Verdict } from './action.ts'
+import type { PlannedDisk } from './vm-create-disks.ts'
 
-/** Of a qcow2 volume this part of its size must be free when it is made. */
-const thinShare = 0.25
-
-export const countedBytes = (format: string, capacityBytes: number): number =>
-  format === 'raw' ? capacityBytes : Math.ceil(capacityBytes * thinShare)
-
-const gibibytes = (bytes: number): string => `${(bytes / 1024 ** 3).toFixed(1)} GiB`
+const mebibyte = 1024 * 1024
 
 /** A store of which no pool has told its size yet refuses nothing. */
-export function refuseFull(
+export function refuseTooLarge(
   state: FleetState,
   store: string,
   volume: { format: string; capacityBytes: number }
 ): Verdict | undefined {
-  const pools = Object.entries(state.store(store)?.pools ?? {}).flatMap(([host, pool]) =>
+  const facts = state.store(store)
+  const pools = Object.entries(facts?.pools ?? {}).flatMap(([host, pool]) =>
     pool?.active ? (state.pool(host, pool.pool) ?? []) : []
   )
-  const told = pools.filter(({ capacityBytes }) => capacityBytes > 0)
-  const free = Math.max(...told.map(({ availableBytes }) => availableBytes))
-  const wanted = countedBytes(volume.format, volume.capacityBytes)
-  if (told.length === 0 || wanted <= free) return undefined
-  const of =
-    volume.format === 'raw' ? '' : ` (a quarter of ${gibibytes(volume.capacityBytes)}, since it grows as it is filled)`
+  const whole = Math.max(0, ...pools.map(({ capacityBytes }) => capacityBytes))
+  const percent = (volume.format === 'raw' ? facts?.rawPercent : facts?.thinPercent) ?? 0
+  const counted = Math.ceil((volume.capacityBytes * percent) / 100)
+  if (whole === 0 || counted <= whole) return undefined
+  const size = (bytes: number) => memoryText(Math.floor(bytes / mebibyte))
+  const of = percent === 100 ? '' : ` (${percent} % of ${size(volume.capacityBytes)}, since it grows as it is filled)`
   return impossible(
-    'store_full',
-    `store ${quote(store)} has ${gibibytes(free)} free, and the volume counts ${gibibytes(wanted)}${of}`,
-    'delete volumes that nobody needs, make a smaller one, or use another store'
+    'store_too_small',
+    `store ${quote(store)} has ${size(whole)} in all, and the volume counts ${size(counted)}${of}`,
+    'make a smaller one, or use another store'
   )
 }
+
+/** Of disks that are planned: those whose volumes are made. The disc for a first boot is too small to count. */
+export const volumesOf = (disks: readonly PlannedDisk[], state: FleetState): VolumeNeed[] =>
+  disks.flatMap(({ origin, store, volume, format, capacityBytes, from }) => {
+    if (origin === 'existing' || origin === 'seed') return []
+    const source = from ? state.volume(from.store, from.volume) : undefined
+    return [{ store, volume, format, capacityBytes: capacityBytes ?? source?.capacityBytes ?? 0 }]
+  })

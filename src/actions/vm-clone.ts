@@ -47,6 +47,13 @@ export const vmClone = action({
   effect: (args, state) => cloneEffects(args, state),
   bringsVmTo: 'host',
   bindTo: ({ vm }, state) => bindToVm(vm, state),
+  makesVolumes: (args, state) =>
+    clonedDisks(args, state.vm(args.vm)).map(({ store, volume, format, from }) => ({
+      store,
+      volume,
+      format,
+      capacityBytes: state.volume(from.store, from.volume)?.capacityBytes ?? 0
+    })),
   run: (ctx, args) => attempt(ctx, (step) => cloneVm(ctx, args, step), { probe: () => probeClone(ctx, args) }),
   probe: probeClone,
   undo: (args, state) => ({

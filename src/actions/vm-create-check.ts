@@ -11,6 +11,7 @@ import type { VmCreateArgs } from './vm-create-args.ts'
 import { readGivenXml } from './vm-create-xml.ts'
 import { diskProblem, plannedDisks, plannedStores, type PlannedDisk } from './vm-create-disks.ts'
 import { macsOf, refuseMac } from './vm-nic-mac.ts'
+import { refuseTooLarge } from './store-room.ts'
 import { refuseStore, volumeUsers } from './volume-place.ts'
 
 export function checkCreate(args: VmCreateArgs, state: FleetState): Verdict {
@@ -158,7 +159,8 @@ export function refuseNew(disk: PlannedDisk, state: FleetState): Verdict | undef
       'choose another name (`name=`), use it (`volume=`), or delete it'
     )
   }
-  if (!disk.from) return undefined
+  if (!disk.from)
+    return refuseTooLarge(state, disk.store, { format: disk.format, capacityBytes: disk.capacityBytes ?? 0 })
   const source = state.volume(disk.from.store, disk.from.volume)
   const from = `${disk.from.store}/${disk.from.volume}`
   if (!source)

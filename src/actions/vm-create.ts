@@ -16,6 +16,7 @@ import { createVm, probeCreated } from './vm-create-run.ts'
 import { readGivenXml } from './vm-create-xml.ts'
 import { vmCreateArgs, type VmCreateArgs } from './vm-create-args.ts'
 import { volumeName } from './vm-devices.ts'
+import { volumesOf } from './store-room.ts'
 import { exclusive, hostClaim, poolClaimsOn, shared } from './vm-place.ts'
 
 export const vmCreate = action({
@@ -65,6 +66,7 @@ export const vmCreate = action({
       }
     }
   },
+  makesVolumes: (args, state) => volumesOf(plannedDisks(args), state),
   run: (ctx, args) =>
     attempt(ctx, (step) => createVm(ctx, args, uuidOf(args), step), {
       probe: () => probeCreated(ctx, args, uuidOf(args))

@@ -36,6 +36,7 @@ import {
   type Devices
 } from './vm-devices.ts'
 import { addedDisk, diskAddArgs, fillInDisk, type AddedDisk, type DiskAddArgs } from './vm-disk-args.ts'
+import { volumesOf } from './store-room.ts'
 import { bindToVm, exclusive, poolClaimsOn, shared, vmClaims, vmTitle } from './vm-place.ts'
 import { named } from './vm-refusal.ts'
 import { findVolume, poolFor, refuseStore, storeWork, tellPools } from './volume-place.ts'
@@ -54,6 +55,10 @@ export const vmDiskAdd = action({
   check: (args, state) => check(args, state),
   effect: (args, state) => effects(args, state),
   bindTo: ({ vm }, state) => bindToVm(vm, state),
+  makesVolumes(args, state) {
+    const disk = addedDisk(args)
+    return disk ? volumesOf([disk], state) : []
+  },
   run: (ctx, args) => attempt(ctx, (step) => add(ctx, args, step), { probe: () => probe(ctx, args) }),
   probe: (ctx, args) => probe(ctx, args),
   undo(args) {

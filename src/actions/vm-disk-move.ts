@@ -76,6 +76,13 @@ export const vmDiskMove = action({
   check: (given, state) => check(given, state),
   effect: (given, state) => effects(given, state),
   bindTo: ({ vm }, state) => bindToVm(vm, state),
+  makesVolumes(given, state) {
+    const source = given.volume === undefined ? undefined : splitVolume(given.volume)
+    const facts = source && state.volume(source.store, source.volume)
+    if (!facts || given.name === undefined) return []
+    const format = given.format ?? 'qcow2'
+    return [{ store: given.store, volume: given.name, format, capacityBytes: facts.capacityBytes }]
+  },
   run: (ctx, given) => attempt(ctx, (step) => moveDisk(ctx, given, step), { probe: () => probeMoved(ctx, given) }),
   probe: (ctx, given) => probeMoved(ctx, given),
   undo(given) {

@@ -18,6 +18,7 @@ import {
 } from './action.ts'
 import { attempt, type Step } from './attempt.ts'
 import { ownError } from './error.ts'
+import { refuseTooLarge } from './store-room.ts'
 import { splitVolume, VmRef, VolumeRef } from './refs.ts'
 import { volumeSizeMiB } from './vm-create-args.ts'
 import { changeableVm, diskNamed, lookAtDevices, refuseUnknownDisk, volumeName, volumeOf } from './vm-devices.ts'
@@ -68,6 +69,12 @@ export const vmDiskResize = action({
     return [{ subject: resource.volume(store, volume), facts: { capacityBytes: given.sizeMiB * mebibyte } }]
   },
   bindTo: ({ vm }, state) => bindToVm(vm, state),
+  makesVolumes(given, state) {
+    if (given.volume === undefined) return []
+    const { store, volume } = splitVolume(given.volume)
+    const format = state.volume(store, volume)?.format ?? 'raw'
+    return [{ store, volume, format, capacityBytes: given.sizeMiB * mebibyte }]
+  },
   run: (ctx, given) => attempt(ctx, (step) => resize(ctx, given, step), { probe: () => probe(ctx, given) }),
   probe: (ctx, given) => probe(ctx, given),
   undo: () => ({ impossible: 'a disk is never made smaller: that would cut data off' })
@@ -102,7 +109,8 @@ function check(given: Args, state: FleetState): Verdict {
     )
   const wanted = given.sizeMiB * mebibyte
   if (facts.capacityBytes === wanted) return nothingToDo(`disk ${disk.target} of ${named(vm)} has that size already`)
-  if (facts.capacityBytes < wanted) return possible
+  if (facts.capacityBytes < wanted)
+    return refuseTooLarge(state, volume.store, { format: facts.format ?? 'raw', capacityBytes: wanted }) ?? possible
   return impossible('cannot_shrink', shrinks(vm.name, given, facts.capacityBytes), 'ask for a larger size')
 }
 

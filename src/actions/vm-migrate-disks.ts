@@ -9,7 +9,7 @@ import { named } from './vm-refusal.ts'
 /** The host that it moves from; '' where an open task decides that. */
 export const placeOf = (vm: VmFacts): string => vm.activeOn ?? vm.home
 
-const isWritable = (disk: PlacedDisk): boolean =>
+export const isWritable = (disk: PlacedDisk): boolean =>
   !disk.readOnly && disk.device !== 'cdrom' && disk.device !== 'floppy' && disk.source !== null
 
 /** Pools of these types keep a volume as a file, which QEMU locks. */

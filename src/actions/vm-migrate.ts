@@ -9,7 +9,7 @@ import { limit, oneOf } from './limits.ts'
 import { needOf } from './vm-elsewhere.ts'
 import { vmMigrateArgs, type VmMigrateArgs } from './vm-migrate-args.ts'
 import { checkMigrate, isManaged } from './vm-migrate-check.ts'
-import { placeOf } from './vm-migrate-disks.ts'
+import { isWritable, placeOf } from './vm-migrate-disks.ts'
 import { migrate, probeMigration } from './vm-migrate-run.ts'
 import { bindToVm, poolClaimsOn, shared, storageClaims, storesOf, vmClaims } from './vm-place.ts'
 
@@ -52,6 +52,16 @@ export const vmMigrate = action({
   },
   bringsVmTo: 'to',
   bindTo: (args, state) => bindingOf(args, state),
+  makesVolumes(args, state) {
+    const to = targetOf(args, state)
+    if (!args.copyStorage || to === null) return []
+    return (state.vm(args.vm)?.disks ?? []).flatMap((disk) => {
+      const { store, volume, source, format } = disk
+      const facts = store !== null && volume !== null ? state.volume(store, volume) : undefined
+      if (!facts || source === null || !isWritable(disk)) return []
+      return [{ host: to, path: source, format: format ?? 'raw', capacityBytes: facts.capacityBytes }]
+    })
+  },
   run: (ctx, args) => attempt(ctx, (step) => migrate(ctx, args, step), { probe: () => probeMigration(ctx, args) }),
   probe: probeMigration,
   undo(args, state) {

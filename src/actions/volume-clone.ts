@@ -23,7 +23,7 @@ import { ownError } from './error.ts'
 import { limit, oneOf } from './limits.ts'
 import { dropMarker, isMarked, makeVolume, unmakeVolume, VolumeTaken } from './new-volume.ts'
 import { newName, splitVolume, StoreRef, VolumeRef } from './refs.ts'
-import { refuseFull } from './store-room.ts'
+import { refuseTooLarge } from './store-room.ts'
 import { volumeSizeMiB } from './vm-create-args.ts'
 import { exclusive, hostClaim, poolClaimsOn } from './vm-place.ts'
 import { findVolume, handleOn, poolFor, refuseStore, storeWork, tellPools, workingHost } from './volume-place.ts'
@@ -99,10 +99,7 @@ export const volumeClone = action({
         'choose another name, or delete it'
       )
     }
-    const capacityBytes = given.sizeMiB === undefined ? facts.allocationBytes : given.sizeMiB * mebibyte
-    const copy = { format: given.format ?? facts.format ?? 'raw', capacityBytes }
-    const full = state.volume(given.store, given.name) ? undefined : refuseFull(state, given.store, copy)
-    return refuseRunning(given, state) ?? full ?? possible
+    return refuseRunning(given, state) ?? refuseTooLarge(state, given.store, sizeOf(given, facts)) ?? possible
   },
   effect(given, state) {
     const from = splitVolume(given.volume)
@@ -128,9 +125,19 @@ export const volumeClone = action({
     const host = workingHost(state, splitVolume(given.volume).store, given.store)
     return host === undefined ? null : { host }
   },
+  makesVolumes(given, state) {
+    const from = splitVolume(given.volume)
+    const facts = state.volume(from.store, from.volume)
+    return facts ? [{ store: given.store, volume: given.name, ...sizeOf(given, facts) }] : []
+  },
   run: (ctx, given) => attempt(ctx, (step) => clone(ctx, given, step), { probe: () => probe(ctx, given) }),
   probe,
   undo: ({ store, name }) => ({ action: 'volume.delete', args: { volume: `${store}/${name}` } })
+})
+
+const sizeOf = (given: Args, source: { format: string | null; capacityBytes: number }) => ({
+  format: given.format ?? source.format ?? 'raw',
+  capacityBytes: wantedBytes(given, source.capacityBytes)
 })
 
 const wantedBytes = ({ sizeMiB }: Args, bytes: number): number =>

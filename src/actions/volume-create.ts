@@ -18,7 +18,7 @@ import {
 } from './action.ts'
 import { attempt, type Step } from './attempt.ts'
 import { ownError } from './error.ts'
-import { refuseFull } from './store-room.ts'
+import { refuseTooLarge } from './store-room.ts'
 import { newName, splitVolume, StoreRef, VolumeRef } from './refs.ts'
 import { volumeSizeMiB } from './vm-create-args.ts'
 import { exclusive, hostClaim, poolClaimsOn, shared } from './vm-place.ts'
@@ -71,9 +71,8 @@ export const volumeCreate = action({
     if (refusal) return refusal
     if (given.sizeMiB === undefined && given.backing === undefined)
       return impossible('missing_field', 'a blank volume needs "sizeMiB"', 'give its size')
-    const full = given.backing === undefined ? refuseFull(state, store, sizeOf(given)) : undefined
-    // When it starts, another attempt may have made it: then it takes no more.
-    if (full && !state.volume(store, name)) return full
+    const tooLarge = refuseTooLarge(state, store, sizeOf(given, state))
+    if (tooLarge) return tooLarge
     if (state.phase === 'queued' && state.volume(store, name)) {
       return impossible(
         'volume_exists',
@@ -103,6 +102,7 @@ export const volumeCreate = action({
       backing === undefined ? workingHost(state, store) : workingHost(state, store, splitVolume(backing).store)
     return host === undefined ? null : { host }
   },
+  makesVolumes: (given, state) => [{ store: given.store, volume: given.name, ...sizeOf(given, state) }],
   run: (ctx, given) => attempt(ctx, (step) => create(ctx, given, step), { probe: () => probe(ctx, given) }),
   probe,
   undo: ({ store, name }) => ({ action: 'volume.delete', args: { volume: `${store}/${name}` } })
@@ -113,7 +113,10 @@ const targetOf = ({ name }: Args, pools: Record<string, { target: string | null 
   return target ? `${target}/${name}` : ''
 }
 
-const sizeOf = ({ format, sizeMiB }: Args) => ({ format: format ?? 'qcow2', capacityBytes: (sizeMiB ?? 0) * mebibyte })
+const sizeOf = (given: Args, state: FleetState) => ({
+  format: given.format ?? 'qcow2',
+  capacityBytes: wantedBytes(given, belowOf(given, state)?.capacityBytes ?? 0)
+})
 
 const belowOf = ({ backing }: Args, state: FleetState) => {
   if (backing === undefined) return undefined

@@ -17,6 +17,7 @@ import {
 import { attempt, type Step } from './attempt.ts'
 import { ownError } from './error.ts'
 import { refuseChangeOfImage } from './image-use.ts'
+import { refuseTooLarge } from './store-room.ts'
 import { splitVolume, VolumeRef } from './refs.ts'
 import { volumeSizeMiB } from './vm-create-args.ts'
 import { exclusive, hostClaim, poolClaimsOn } from './vm-place.ts'
@@ -68,6 +69,8 @@ export const volumeResize = action({
         shrinks(given, facts.capacityBytes),
         'make a smaller volume and copy the data inside a VM'
       )
+    const tooLarge = refuseTooLarge(state, store, { format: facts.format ?? 'raw', capacityBytes: wanted })
+    if (tooLarge) return tooLarge
     const running = facts.usedBy.map((uuid) => state.vm(uuid)).find((vm) => vm !== undefined && vm.activeOn !== null)
     if (!running) return refuseSavedUser(state, store, volume) ?? possible
     return impossible(
@@ -83,6 +86,11 @@ export const volumeResize = action({
   bindTo({ volume }, state) {
     const host = workingHost(state, splitVolume(volume).store)
     return host === undefined ? null : { host }
+  },
+  makesVolumes(given, state) {
+    const { store, volume } = splitVolume(given.volume)
+    const format = state.volume(store, volume)?.format ?? 'raw'
+    return [{ store, volume, format, capacityBytes: given.sizeMiB * mebibyte }]
   },
   run: (ctx, given) => attempt(ctx, (step) => resize(ctx, given, step), { probe: () => probe(ctx, given) }),
   probe,

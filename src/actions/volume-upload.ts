@@ -23,7 +23,7 @@ import { refuseChangeOfImage } from './image-use.ts'
 import { limit, oneOf } from './limits.ts'
 import { dropMarker, isMarked, makeVolume, markVolume, unmakeVolume, VolumeTaken } from './new-volume.ts'
 import { newName, StoreRef } from './refs.ts'
-import { refuseFull } from './store-room.ts'
+import { refuseTooLarge } from './store-room.ts'
 import { exclusive, hostClaim, poolClaimsOn } from './vm-place.ts'
 import { attemptFlow, checksumOf, tellBytes } from './volume-flow.ts'
 import { findVolume, handleOn, refuseOverlaid, refuseStore, storeWork, tellPools, workingHost } from './volume-place.ts'
@@ -97,7 +97,7 @@ export const volumeUpload = action({
     const image = refuseChangeOfImage(state, given.store, given.name)
     if (image) return image
     // The bytes are what they are, whatever they are the image of.
-    const full = facts ? undefined : refuseFull(state, given.store, { format: 'raw', capacityBytes: given.bytes })
+    const full = refuseTooLarge(state, given.store, { format: 'raw', capacityBytes: given.bytes })
     if (full) return full
     if (!facts) return possible
     const saved = given.replace ? refuseSavedUser(state, given.store, given.name) : undefined
@@ -143,6 +143,7 @@ export const volumeUpload = action({
     const host = workingHost(state, store)
     return host === undefined ? null : { host }
   },
+  makesVolumes: ({ store, name, bytes }) => [{ store, volume: name, format: 'raw', capacityBytes: bytes }],
   run: (ctx, given) => attemptFlow(ctx, (step) => upload(ctx, given, step), { probe: () => probe(ctx, given) }),
   probe,
   undo: ({ store, name, replace }) =>

@@ -53,10 +53,16 @@ const hostOf = (bound: unknown): string | undefined => {
 /** Placement's answer: every host, and why it was or was not chosen. */
 function considered(bound: unknown): string | undefined {
   const placement = fieldOf(bound, 'considered')
-  const hosts = fieldOf(placement, 'hosts')
-  if (!Array.isArray(hosts)) return undefined
+  const listOf = (key: string) => {
+    const list = fieldOf(placement, key)
+    return Array.isArray(list) ? (list as unknown[]) : []
+  }
   const more = Number(fieldOf(placement, 'more') ?? 0)
-  const lines = hosts.map((host) => `${String(fieldOf(host, 'host'))}: ${String(fieldOf(host, 'why'))}`)
+  const lines = [
+    ...listOf('hosts').map((host) => `${String(fieldOf(host, 'host'))}: ${String(fieldOf(host, 'why'))}`),
+    ...listOf('stores').map((store) => `store ${String(fieldOf(store, 'store'))}: ${String(fieldOf(store, 'why'))}`)
+  ]
+  if (lines.length === 0) return undefined
   return [...lines, ...(more > 0 ? [`and ${more} more`] : [])].join('\n')
 }
 

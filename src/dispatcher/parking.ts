@@ -32,7 +32,7 @@ async function isThere(parts: ParkingParts, key: string, begunAt: number): Promi
   const [kind, host = ''] = key.split('/')
   if (kind === 'host') return parts.isHostUp(host) || (await isConfirmedOff(parts.database, host))
   if (kind === 'host-gate') return isOpen(parts.database, host)
-  if (kind === 'room' || key === anyRoom) return parts.isRoomFreedSince?.(begunAt) ?? false
+  if (kind === 'room' || kind === 'store-room' || key === anyRoom) return parts.isRoomFreedSince?.(begunAt) ?? false
   return false
 }
 

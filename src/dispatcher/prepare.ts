@@ -10,6 +10,7 @@ import { bind, type ClaimedTask } from '../queue/dispatch.ts'
 import type { TaskError } from '../queue/task.ts'
 import { keepUndo } from '../queue/undo.ts'
 import { plainPlace, plainStart, undoStep, type LoadFacts, type Together } from './start-together.ts'
+import { withStoreRoom } from './store-room.ts'
 import { boundPlace, chooseHost, nowhere, type Choice, type Place } from './choose-host.ts'
 
 export type Preparation = {
@@ -50,14 +51,21 @@ export async function prepare(parts: Preparation, task: ClaimedTask, action: Act
   if (task.children)
     return { outcome: 'ready', state: await facts.forRun(action, boundPlace(task)), place: boundPlace(task) }
   if (before.host !== null) return { outcome: 'ready', state: await facts.forRun(action, before), place: before }
-  const plain = action.bindTo && (await startPlainly(parts, facts, task, action))
+  const plain = action.bindTo && !action.makesVolumes && (await startPlainly(parts, facts, task, action))
   if (plain) return plain
   let place = nowhere
   if (action.bindTo) {
     const to = await facts.ask((state) => action.bindTo?.(task.args, state) ?? null, boundPlace(task))
     const choice = await parts.database.transaction(async (tx) => {
       const within = facts.within(tx)
-      const made = await chooseHost(tx, task, to, (question) => within.ask(question, boundPlace(task)))
+      const choose = () => chooseHost(tx, task, to, (question) => within.ask(question, boundPlace(task)))
+      const made = await withStoreRoom(tx, {
+        task: task.id,
+        before: boundPlace(task),
+        makes: (state) => action.makesVolumes?.(task.args, state) ?? [],
+        ask: (question, at) => within.ask(question, at),
+        choose
+      })
       return made.outcome === 'chosen' ? bound(parts, tx, within, task, action, made) : made
     })
     if (choice === 'gone') return { outcome: 'gone' }

@@ -10,6 +10,7 @@ import { changeLabels } from '../inventory/labels.ts'
 import { loadVms } from '../inventory/load-vms.ts'
 import { beginSight, recordHost, recordListing, recordPool } from '../inventory/observe.ts'
 import { confirmOff, isConfirmedOff, leaveBehind } from '../inventory/maintenance.ts'
+import { setCounted } from '../inventory/store-room.ts'
 import { shareStore } from '../inventory/stores.ts'
 import { forgetSaved, noteSaved, setAutostart } from '../inventory/vm-life.ts'
 import { dropKeptSnapshots, keepSnapshots, readKeptSnapshots } from '../inventory/kept-snapshots.ts'
@@ -19,6 +20,7 @@ import { unpark } from '../queue/dispatch.ts'
 import { readLimits, setCap } from '../queue/limits.ts'
 import { anyRoom } from './choose-host.ts'
 import { gather } from './gather.ts'
+import { storeRoomKey } from './store-room.ts'
 import { createSights, type Sights } from './sights.ts'
 
 export type ObserverParts = {
@@ -96,6 +98,11 @@ export function createObserver(parts: ObserverParts): Observer {
     async setLimit(key, cap) {
       const before = (await readLimits(database)).find((limit) => limit.key === key && limit.own)?.cap ?? null
       await setCap(database, key, cap)
+      return before
+    },
+    async setStore(store, percents) {
+      const before = await setCounted(database, store, percents)
+      await unpark(database, storeRoomKey(store))
       return before
     },
     shareStore: (store, pools) => database.transaction((tx) => shareStore(tx, store, pools)),

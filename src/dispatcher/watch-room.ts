@@ -1,4 +1,4 @@
-// Gives room back and says so: ends promises of memory whose tasks run no more, and wakes what was parked for want of room when
+// Gives room back and says so: ends promises of memory and of bytes whose tasks run no more, and wakes what was parked for want of room when
 // some was freed. Woken by notification and by timer.
 import type { Logger } from 'pino'
 import type { Notice } from '../db/listen.ts'
@@ -7,6 +7,7 @@ import { knownHosts } from '../inventory/hosts.ts'
 import { ROOM_CHANNEL } from '../inventory/place.ts'
 import { unpark } from '../queue/dispatch.ts'
 import { anyRoom, roomKey } from './choose-host.ts'
+import { storeRoomKey } from './store-room.ts'
 
 export type RoomOptions = {
   database: Database
@@ -23,6 +24,9 @@ export type RoomKeeper = {
   /** May be called twice. */
   stop(): Promise<void>
 }
+
+/** Beginning of what is told of a store. */
+const STORE = 'store/'
 
 /** What frees room often comes in bunches. */
 const GATHER_MS = 50
@@ -44,15 +48,20 @@ export async function startRoomKeeper({
     working = working.then(act).catch((error: unknown) => log.warn({ err: error }, 'room could not be given back'))
   }
   const freedOn = new Set<string>()
+  /** Names of hosts, and of stores as `store/NAME`. */
+  const free = (names: readonly string[]) => {
+    for (const name of names)
+      freedOn.add(name.startsWith(STORE) ? storeRoomKey(name.slice(STORE.length)) : roomKey(name))
+  }
   const wakeParked = async () => {
-    const hosts = [...freedOn]
+    const keys = [...freedOn]
     freedOn.clear()
-    for (const host of hosts) await unpark(database, roomKey(host))
+    for (const key of keys) await unpark(database, key)
     await unpark(database, anyRoom)
   }
   const freed = (notice: Notice) => {
     lastFreed = performance.now()
-    if (notice.kind === 'message') freedOn.add(notice.payload)
+    if (notice.kind === 'message') free([notice.payload])
     else work(everyHost)
     gathering ??= setTimeout(() => {
       gathering = undefined
@@ -60,10 +69,12 @@ export async function startRoomKeeper({
     }, GATHER_MS)
   }
   const everyHost = async () => {
-    for (const { name } of await knownHosts(database)) freedOn.add(name)
+    free((await knownHosts(database)).map(({ name }) => name))
+    free(await storesWaitedFor(database))
   }
   const look = async () => {
-    for (const host of await endPromises(database)) freedOn.add(host)
+    free(await endPromises(database))
+    free(await endStorePromises(database))
     if (freedOn.size > 0) lastFreed = performance.now()
     const isDue = performance.now() - lastAll > retryMs
     if (isDue) {
@@ -106,4 +117,26 @@ export async function endPromises(database: Database): Promise<string[]> {
        select from inventory.whereabouts w where w.vm = r.vm and w.host = r.host and w.state = 'active') as used`
   )
   return [...new Set(rows.flatMap(({ host, used }) => (used ? [] : [host])))]
+}
+
+/** The same of room in stores; as `store/NAME`. A volume that is there as promised has taken it. */
+async function endStorePromises(database: Database): Promise<string[]> {
+  const rows = await database.query<{ store: string; used: boolean }>(
+    `delete from inventory.store_reservation r
+     where not exists (select from queue.run q where q.task = r.task)
+       and not exists (select from queue.ready q where q.task = r.task)
+       and not exists (select from queue.parked q where q.task = r.task and q.key = 'limit')
+       and r.made_at < now()
+     returning r.store, exists (
+       select from inventory.pool p join inventory.volume v on v.host = p.host and v.pool = p.name
+       where p.store = r.store and v.name = r.volume and v.capacity_bytes >= r.capacity_bytes) as used`
+  )
+  return [...new Set(rows.flatMap(({ store, used }) => (used ? [] : [`${STORE}${store}`])))]
+}
+
+const storesWaitedFor = async (database: Database): Promise<string[]> => {
+  const rows = await database.query<{ store: string }>(
+    `select distinct substr(key, length('store-room/') + 1) as store from queue.parked where key like 'store-room/%'`
+  )
+  return rows.map(({ store }) => `${STORE}${store}`)
 }

@@ -100,6 +100,9 @@ export type StoreFacts = {
   name: string
   shared: boolean
   type: string
+  /** Of a volume's size this part counts, however little of it is written: of raw ones, and of those that grow as they are filled. */
+  rawPercent: number
+  thinPercent: number
   /** Hosts that have a pool on it: host → pool's name, target path and whether it is active. */
   pools: Record<string, { pool: string; target: string | null; active: boolean } | null>
 }

@@ -91,7 +91,7 @@ async function loadPools(sql: Sql, parts: string[][]): Promise<Map<string, PoolF
 
 async function loadStores(sql: Sql, parts: string[][]): Promise<Map<string, StoreFacts>> {
   const rows = await sql.query<StoreFacts>(
-    `select s.name, s.shared, s.type,
+    `select s.name, s.shared, s.type, s.raw_percent as "rawPercent", s.thin_percent as "thinPercent",
        coalesce((
          select jsonb_object_agg(
            p.host, jsonb_build_object('pool', p.name, 'target', p.target, 'active', p.active)

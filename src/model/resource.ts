@@ -14,6 +14,8 @@ export const resource = {
   poolRefresh: (host: string, pool: string) => `pool/${host}/${pool}/refresh`,
   /** A store's name may hold one slash: `h1/default` is local to h1, `nfs1` is shared. */
   store: (store: string) => `store/${store}`,
+  /** What the store's settings are; those who use it need not wait for a change. */
+  storeSettings: (store: string) => `store-settings/${store}`,
   volume: (store: string, volume: string) => `volume/${store}/${volume}`,
   /** The cap of a limited key. */
   limit: (key: string) => `limit/${key}`,

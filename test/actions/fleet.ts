@@ -48,6 +48,8 @@ export class Fleet {
       name: facts.store,
       shared: facts.store !== `${hostName}/${name}`,
       type: facts.type,
+      rawPercent: 100,
+      thinPercent: 25,
       pools: { ...known?.pools, [hostName]: { pool: name, target, active } }
     })
   }

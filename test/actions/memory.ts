@@ -155,7 +155,8 @@ export class Memory {
     const pools = members.map(
       ([key, { name: pool, target, active }]) => [split(key)[0], { pool, target, active }] as const
     )
-    return { name, shared: !name.includes('/'), type, pools: Object.fromEntries(pools) }
+    const counted = { rawPercent: 100, thinPercent: 25 }
+    return { name, shared: !name.includes('/'), type, ...counted, pools: Object.fromEntries(pools) }
   }
 
   #volume(store: string, name: string): VolumeFacts | null {

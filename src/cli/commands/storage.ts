@@ -86,6 +86,32 @@ export const store: NounSpec = {
       ],
       finish: (args, { operands }) => ({ ...args, pools: (operands['pools'] ?? []).map(poolAt) }),
       more: 'Example: taskomatic store share nfs1 data@h1 data@h2'
+    },
+    {
+      verb: 'set',
+      summary:
+        "Set how much of volumes' sizes counts when room is looked for: by how much a store may be over-committed",
+      action: 'store.set',
+      operands: [{ name: 'store', help: 'the store', kind: 'text', arg: 'store', names: 'store' }],
+      options: [
+        {
+          flags: '--thin <percent>',
+          help: 'of qcow2 volumes; 25 at first',
+          kind: 'count',
+          arg: 'thinPercent',
+          min: 0,
+          max: 100
+        },
+        {
+          flags: '--raw <percent>',
+          help: 'of raw volumes; 100 at first',
+          kind: 'count',
+          arg: 'rawPercent',
+          min: 0,
+          max: 100
+        }
+      ],
+      more: 'Example: taskomatic store set nfs1 --thin 50'
     }
   ]
 }
