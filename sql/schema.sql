@@ -3087,7 +3087,9 @@ declare
   gone integer;
   more integer;
 begin
-  delete from queue.event where id in (select id from queue.event where at < queue.now() - p_events order by id limit 10000);
+  -- The oldest only: with nothing to forget, all of them would be looked at.
+  delete from queue.event where id in (
+    select e.id from (select id, at from queue.event order by id limit 10000) e where e.at < queue.now() - p_events);
   get diagnostics gone = row_count;
   delete from queue.idempotency where key in (select key from queue.idempotency where at < queue.now() - p_idempotency limit 10000);
   get diagnostics more = row_count;

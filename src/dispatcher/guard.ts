@@ -3,12 +3,16 @@
 import type { Logger } from 'pino'
 import type { Database } from '../db/open.ts'
 import { forgottenTasks } from '../queue/forgotten.ts'
-import { guardPoll } from '../queue/guard.ts'
+import { forgetPassing, guardPoll } from '../queue/guard.ts'
 import { overdueTasks } from '../queue/overdue.ts'
 import { stopFailing } from '../queue/undo.ts'
 
 /** How often what is ready is looked for. */
 export const lookForReadyMs = 1000
+const forgetEveryMs = 60_000
+/** As much as one call forgets; what is left is left to the next time. */
+const FULL_SLICE = 10_000
+const MOST_SLICES = 100
 
 export type GuardParts = {
   database: Database
@@ -26,6 +30,7 @@ export class Guard {
   #suspects: ReadonlySet<number> = new Set()
   #found = 0
   #forgotten = 0
+  #forgotAt = Number.NEGATIVE_INFINITY
 
   constructor(parts: GuardParts) {
     this.#parts = parts
@@ -66,6 +71,14 @@ export class Guard {
     wake()
   }
 
+  /** Now and then, what is only of passing interest: else it would grow for ever. */
+  async #forget(): Promise<void> {
+    if (performance.now() - this.#forgotAt < forgetEveryMs) return
+    this.#forgotAt = performance.now()
+    for (let slice = 0; slice < MOST_SLICES; slice++)
+      if ((await forgetPassing(this.#parts.database)) < FULL_SLICE) return
+  }
+
   /** The next slice of the audit, and what the death of a dispatcher may have left undone. */
   async poll(): Promise<void> {
     const { database, log, leaseMs, wake } = this.#parts
@@ -73,6 +86,7 @@ export class Guard {
     for (const find of found) log.error({ find }, 'guard poll: a runnable task was missed by every event')
     this.#found += found.length
     if (found.length > 0) wake()
+    await this.#forget()
     // Whoever recorded a part's end may have died before it stopped the others.
     await stopFailing(database)
     const forgotten = await forgottenTasks(database, 2 * leaseMs)

@@ -51,6 +51,12 @@ export async function auditAll(db: Sql): Promise<GuardFind[]> {
   return all
 }
 
+/** Forgets events and idempotency keys that are too old to be asked for, up to 10,000 of each. Returns how many. */
+export async function forgetPassing(db: Sql): Promise<number> {
+  const [row] = await db.query<{ gone: number }>('select queue.prune() as gone')
+  return row?.gone ?? 0
+}
+
 /** Finds since the database was made, and refused reports of past attempts: for metrics. */
 export async function guardCounts(db: Sql): Promise<{ found: number; staleReports: number }> {
   const [row] = await db.query<{ found: number; staleReports: number }>(

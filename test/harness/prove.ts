@@ -39,6 +39,12 @@ const proofs: Readonly<Record<string, Proof>> = {
     env: { TASKOMATIC_LIVES: '10000' },
     minutes: 1
   },
+  soak: {
+    what: 'a steady mixed load for 10 minutes (TASKOMATIC_SOAK_SECONDS=86400 for a day): 0 stuck, no table over twice its live size',
+    command: test('test/faults/soak.test.ts'),
+    env: { TASKOMATIC_SOAK_SECONDS: '600' },
+    minutes: 11
+  },
   'scheduler-alike': {
     what: '500 seeds: the model of the scheduler and the real queue answer alike and stand alike after each of 60 operations',
     command: test('test/faults/scheduler-conformance.test.ts'),
