@@ -5,7 +5,15 @@ import type { Database } from '../../src/db/open.ts'
 import type { HostFacts, PoolFacts, StoreFacts, VmFacts, VolumeFacts } from '../../src/inventory/facts.ts'
 import { forgetHost } from '../../src/inventory/hosts.ts'
 import { loadFacts } from '../../src/inventory/load.ts'
-import { beginSight, recordListing, recordPool, recordVm, setConnection } from '../../src/inventory/observe.ts'
+import {
+  beginSight,
+  beginSights,
+  recordListing,
+  recordPool,
+  recordSights,
+  recordVm,
+  setConnection
+} from '../../src/inventory/observe.ts'
 import type { Listing } from '../../src/inventory/observe.ts'
 import { shareStore } from '../../src/inventory/stores.ts'
 import { bindWhereabouts, whereabouts } from '../../src/inventory/whereabouts.ts'
@@ -99,6 +107,27 @@ describe('VMs', () => {
     expect(await facts('vm-name/web1')).toBeNull()
     expect(await whereabouts(db, web1.uuid)).toEqual([{ host: 'h1', state: 'absent' }])
     expect(await db.query('select from inventory.disk')).toHaveLength(0)
+  })
+
+  test('sights of many VMs on many hosts are recorded at once: of two of one VM on one host the later counts', async () => {
+    await knownHost(db, 'h1')
+    await knownHost(db, 'h2')
+    const [a, b] = [seenVm({ name: 'a', maxMemoryMiB: 512 }), seenVm({ name: 'b' })]
+    const [first, second, third, fourth] = await beginSights(db, 4)
+    await recordSights(db, [
+      { ...second!, host: 'h1', vm: a.uuid, seen: { ...a, power: 'running' } },
+      { ...first!, host: 'h1', vm: a.uuid, seen: a },
+      { ...third!, host: 'h2', vm: b.uuid, seen: b }
+    ])
+    expect(await facts<VmFacts>(`vm/${a.uuid}`)).toMatchObject({ power: 'running', activeOn: 'h1' })
+    expect(await facts<HostFacts>('host/h1')).toMatchObject({ activeVms: 1, committedMiB: Math.ceil(512 * 1.05) + 256 })
+    expect(await facts<VmFacts>(`vm/${b.uuid}`)).toMatchObject({ home: 'h2', activeOn: null })
+    await recordSights(db, [{ ...fourth!, host: 'h2', vm: b.uuid, seen: undefined }])
+    expect(await facts(`vm/${b.uuid}`)).toBeNull()
+    const [late] = await beginSights(db, 1)
+    await expect(recordSights(db, [{ ...late!, host: 'h9', vm: a.uuid, seen: a }])).rejects.toMatchObject({
+      code: 'unknown_host'
+    })
   })
 
   test('a listing that says what was known already changes nothing', async () => {

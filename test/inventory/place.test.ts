@@ -6,7 +6,7 @@ import type { Database } from '../../src/db/open.ts'
 import { setCordon } from '../../src/inventory/hosts.ts'
 import { beginSight, recordListing, recordVm, setConnection } from '../../src/inventory/observe.ts'
 import { endPromises } from '../../src/dispatcher/watch-room.ts'
-import { placeVm, reserveOn, ROOM_CHANNEL, type Need } from '../../src/inventory/place.ts'
+import { placeVm, reserveMany, reserveOn, ROOM_CHANNEL, type Need } from '../../src/inventory/place.ts'
 import { freshDatabase, type FreshDatabase } from '../support/postgres.ts'
 import { eventually } from '../system/eventually.ts'
 import { knownHost, seenPool, seenVm } from './seen.ts'
@@ -117,6 +117,20 @@ test('memory is promised on a given host as long as it has room', async () => {
     reason: 'h1: 206 MiB free, 794 MiB needed',
     considered: expect.objectContaining({ chosen: null })
   })
+})
+
+test('many that are promised memory at once get no more than there is: each counts those before it on its host', async () => {
+  await upHost('h1', 2048 + 1600)
+  await upHost('h2', 2048 + 1000)
+  const wants = (host: string) => ({ task: ++tasks, host, vm: randomUUID(), memoryMiB: 512 })
+  const asked = [wants('h1'), wants('h2'), wants('h1'), wants('h1'), wants('h3')]
+  const promised = await db.transaction((tx) => reserveMany(tx, asked))
+  expect([...promised.keys()].toSorted((a, b) => a - b)).toEqual(asked.slice(0, 3).map(({ task }) => task))
+  expect(promised.get(asked[0]!.task)).toMatchObject({ chosen: 'h1', needMiB: 794 })
+  // What they were promised is seen by whoever comes alone, and asking again promises nothing twice.
+  const alone = db.transaction((tx) => reserveOn(tx, wants('h1')))
+  expect(await alone).toMatchObject({ reserved: false, reason: 'h1: 12 MiB free, 794 MiB needed' })
+  expect((await db.transaction((tx) => reserveMany(tx, asked.slice(0, 3)))).size).toBe(3)
 })
 
 test('without hosts, the answer says so', async () => {
