@@ -56,8 +56,10 @@ export const uncertain = (error: TaskError, evidence: Json): Outcome => ({ outco
 
 export type Probe =
   | { happened: 'yes'; evidence: Json; result: Json }
-  | { happened: 'no'; evidence: Json }
-  | { happened: 'unknown'; evidence: Json; why: string }
+  /** `ended`: how it ended, where it had begun for certain and is not to be tried again of our own accord. */
+  | { happened: 'no'; evidence: Json; ended?: TaskError }
+  /** `error`: what is told of the task from now on, e.g. since a host has answered meanwhile. */
+  | { happened: 'unknown'; evidence: Json; why: string; error?: TaskError }
 
 /** Looks at a VM that began after it was followed; each is recorded. */
 export interface Following {
@@ -235,6 +237,11 @@ export interface Action<S extends TObject = TObject> {
   overtakes?(args: Static<S>): readonly string[]
   /** The inverse, as a task to submit, or why there is none. Given the result of the run. */
   undo?(args: Static<S>, state: FleetState): { action: string; args: JsonObject } | { impossible: string }
+  /**
+   * It may fail half-way and leave what it did: its inverse then puts that back, and changes nothing where nothing was done. Left out:
+   * a task that failed has left nothing, or what it left has no inverse.
+   */
+  readonly undoesHalf?: true
 }
 
 /** Whatever makes a VM active on a host says so here, by `room`, or by a placement: its memory is promised there as it starts. */

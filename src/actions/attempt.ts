@@ -1,7 +1,8 @@
 // One try at a task: follows its steps, and turns what hosts did to it into an outcome.
-// A refusal fails, or is tried again when libvirt's code says that it passes; what was not sent waits for the host;
+// A refusal fails, or is tried again when libvirt's code says that it passes, unless what was done before it is seen to be all; what was not sent waits for the host;
 // what was sent and never answered is looked for, and so is what was cancelled. Faults of our own are thrown on.
 import { setTimeout as delay } from 'node:timers/promises'
+import type { Json } from '../db/json.ts'
 import { HostError } from '../host/error.ts'
 import type { TaskError } from '../queue/task.ts'
 import { complete, failed, park, retry, uncertain, type ActionContext, type Outcome, type Probe } from './action.ts'
@@ -49,8 +50,10 @@ export async function attempt(
 ): Promise<Outcome> {
   let current = 'begin'
   let hasActed = false
+  let hadActed = false
   const step: Step = (name) => {
     current = name
+    hadActed = hasActed
     hasActed ||= !/^(?:look|read) /.test(name)
     ctx.step(name)
   }
@@ -59,7 +62,7 @@ export async function attempt(
   } catch (error) {
     if (!(error instanceof HostError)) throw error
     if (error.code === 'aborted') return cancelledOr(ctx, error, { step: current, hasActed }, settle)
-    return outcomeOf(ctx, error, current, settle)
+    return outcomeOf(ctx, error, { step: current, hasActed, hadActed }, settle)
   }
 }
 
@@ -76,21 +79,34 @@ async function cancelledOr(
   return probe.happened === 'no' ? { outcome: 'cancelled', error: told } : settled(ctx, told, probe)
 }
 
-async function outcomeOf(ctx: ActionContext, error: HostError, step: string, settle: Settle): Promise<Outcome> {
+async function outcomeOf(
+  ctx: ActionContext,
+  error: HostError,
+  { step, hasActed, hadActed }: { step: string; hasActed: boolean; hadActed: boolean },
+  settle: Settle
+): Promise<Outcome> {
   const told = errorOf(error, step, settle.next)
   switch (error.code) {
     case 'fenced':
       throw error
     case 'unreachable':
       if (await ctx.observe.isConfirmedOff(error.host)) return failed(hostOffError(error.host, step))
+      // The next attempt is parked, if the host is still down; this one is known to have done something.
+      if (hadActed && !(error instanceof CannotTell)) return retry(retryDelayMs(ctx.task.attempt), told)
       return park(error instanceof CannotTell ? error.message : `host ${error.host} is down`, hostKey(error.host))
     case 'unknown_outcome':
       ctx.log('warn', `${lostAnswer}: ${error.message}`)
       return settled(ctx, told, await probePatiently(ctx, error, settle))
-    case 'refused':
+    case 'refused': {
+      const already = hasActed && !settle.isBlind ? await seenDone(ctx, settle) : undefined
+      if (already) {
+        ctx.log('warn', `it is done, although not all went well: ${error.message}`, { step, code: told.code })
+        return complete(already.result)
+      }
       return isTransient(error) && ctx.task.attempt < maxAttempts
         ? retry(retryDelayMs(ctx.task.attempt), told)
         : failed(told)
+    }
     case 'timeout': {
       // The wait is over, or an answer to a look did not come: what was sent before may have happened.
       const probe = await probePatiently(ctx, error, settle)
@@ -132,6 +148,18 @@ async function probePatiently(
     const isOver = (!cancelled && ctx.signal.aborted) || performance.now() + waitMs > giveUp
     if (probe.happened !== 'unknown' || isOver) return probe
     await delay(waitMs)
+  }
+}
+
+/** What was refused may have been the last and least of it. One look; whoever cannot look says what was refused. */
+async function seenDone(ctx: ActionContext, { probe }: Settle): Promise<{ result: Json } | undefined> {
+  try {
+    const seen = await probe()
+    return seen.happened === 'yes' ? seen : undefined
+  } catch (error) {
+    if (!(error instanceof HostError) || error.code === 'fenced') throw error
+    ctx.log('info', `whether it is done all the same was not seen: ${error.message}`)
+    return undefined
   }
 }
 

@@ -62,7 +62,10 @@ export const hostRestore = action({
   run: (ctx, given) => attempt(ctx, (step) => restore(ctx, given, step), { probe }),
   probe,
   afterChildren: (ctx, given, children) => attempt(ctx, () => afterRestore(ctx, given, children), { probe }),
-  undo: ({ host }) => ({ action: 'host.clear', args: { host } })
+  undo({ host }, state) {
+    const reason = state.host(host)?.cordonReason
+    return { action: 'host.clear', args: { host, ...(reason ? { reason } : {}) } }
+  }
 })
 
 async function restore(ctx: ActionContext, given: Args, step: Step): Promise<Outcome> {

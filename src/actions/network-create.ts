@@ -1,5 +1,7 @@
 // Makes a virtual network on a host: defined, started, and started again with its host. In a file of its own words, or as XML.
 import { Type, type Static } from 'typebox'
+import { HostError } from '../host/error.ts'
+import type { Host } from '../host/host.ts'
 import { isRangeOf, networkNameIn, subnetOf, type NetworkSpec } from '../host/network-xml.ts'
 import { quote } from '../model/name.ts'
 import { resource } from '../model/resource.ts'
@@ -175,17 +177,11 @@ async function create(ctx: ActionContext, given: Args, step: Step): Promise<Outc
   step('look at the network')
   const before = await host.network(given.network)
   if (before && !sameBridge(given, before.bridge)) return failed(taken(given, before))
-  if (!before) {
-    step('define the network')
-    await host.defineNetwork(given.xml ?? specOf(given))
-  }
-  if (before?.autostart !== (given.autostart ?? true)) {
-    step('set autostart')
-    await host.setNetworkAutostart(given.network, given.autostart ?? true)
-  }
-  if (!before?.active) {
-    step('start the network')
-    await host.startNetwork(given.network)
+  try {
+    await make(host, given, before, step)
+  } catch (error) {
+    if (!before) await takeBack(ctx, given, error)
+    throw error
   }
   step('look whether it is active')
   const network = await host.network(given.network)
@@ -200,6 +196,35 @@ async function create(ctx: ActionContext, given: Args, step: Step): Promise<Outc
       )
     )
   return complete({ host: given.host, network: given.network, bridge: network?.bridge ?? null })
+}
+
+async function make(host: Host, given: Args, before: ObservedNetwork | undefined, step: Step): Promise<void> {
+  if (!before) {
+    step('define the network')
+    await host.defineNetwork(given.xml ?? specOf(given))
+  }
+  if (before?.autostart !== (given.autostart ?? true)) {
+    step('set autostart')
+    await host.setNetworkAutostart(given.network, given.autostart ?? true)
+  }
+  if (!before?.active) {
+    step('start the network')
+    await host.startNetwork(given.network)
+  }
+}
+
+/** What the host refused to start or to keep was defined by us, and is undefined again. */
+async function takeBack(ctx: ActionContext, given: Args, error: unknown): Promise<void> {
+  if (!(error instanceof HostError) || error.code !== 'refused') return
+  try {
+    const left = await ctx.host(given.host).network(given.network)
+    if (left?.active) await ctx.host(given.host).stopNetwork(given.network)
+    if (left) await ctx.host(given.host).undefineNetwork(given.network)
+    await ctx.observe.host(given.host)
+  } catch (other) {
+    // It must not hide why it was needed.
+    ctx.log('warn', `${networkId(given)} may be left defined: ${other instanceof Error ? other.message : ''}`)
+  }
 }
 
 async function probe(ctx: ActionContext, given: Args): Promise<Probe> {

@@ -1,4 +1,5 @@
 // Takes a network off its host: stopped and undefined. Refused while running VMs of its host have an interface in it.
+import { HostError } from '../host/error.ts'
 import {
   action,
   complete,
@@ -54,7 +55,12 @@ async function remove(ctx: ActionContext, given: NetworkArgs, step: Step): Promi
     }
     if (network.persistent) {
       step('undefine the network')
-      await host.undefineNetwork(given.network)
+      try {
+        await host.undefineNetwork(given.network)
+      } catch (error) {
+        if (network.active && error instanceof HostError && error.code === 'refused') await startAgain(ctx, given)
+        throw error
+      }
     }
   }
   step('look whether it is gone')
@@ -69,6 +75,17 @@ async function remove(ctx: ActionContext, given: NetworkArgs, step: Step): Promi
       'look at the host, then retry the task'
     )
   )
+}
+
+/** What stays is as it was. */
+async function startAgain(ctx: ActionContext, given: NetworkArgs): Promise<void> {
+  try {
+    await ctx.host(given.host).startNetwork(given.network)
+    await ctx.observe.host(given.host)
+  } catch (error) {
+    // It must not hide why it was needed.
+    ctx.log('warn', `${networkId(given)} is left stopped: ${error instanceof Error ? error.message : ''}`)
+  }
 }
 
 async function probe(ctx: ActionContext, given: NetworkArgs): Promise<Probe> {

@@ -1,12 +1,14 @@
 // Makes volumes that are known to be this task's, also after a crash. libvirt's volumes carry no metadata, and a half-copied one
 // shows its full size. So a marker volume is made first, whose name tells the task; while it is there, the volume beside it is
 // ours and not to be trusted. The marker goes once the volume is used by what the task was to make.
+// Whoever finds the volume without the marker cannot tell whose it is, unless it saw it with the marker before.
 // Rejected: trusting a look-up (a half copy looks whole); the task's log (the host may outlive the database's last word).
+import type { Json } from '../db/json.ts'
 import { HostError } from '../host/error.ts'
 import type { Host } from '../host/host.ts'
 import { quote } from '../model/name.ts'
 import type { ObservedVolume } from '../model/storage.ts'
-import type { ActionContext } from './action.ts'
+import type { ActionContext, Probe } from './action.ts'
 
 export type NewVolume = {
   pool: string
@@ -46,7 +48,7 @@ const markerOf = (ctx: ActionContext, volume: string): string =>
  * @throws VolumeTaken when somebody else's volume has the name; HostError
  */
 export async function makeVolume(ctx: ActionContext, host: Host, wanted: NewVolume): Promise<ObservedVolume> {
-  const { pool, name, format } = wanted
+  const { pool, name } = wanted
   const marker = markerOf(ctx, name)
   if (await host.volume(pool, marker)) {
     if (await host.volume(pool, name)) {
@@ -57,9 +59,14 @@ export async function makeVolume(ctx: ActionContext, host: Host, wanted: NewVolu
     if (await host.volume(pool, name)) throw new VolumeTaken(pool, name, host.name)
     await host.createVolume(pool, { name: marker, format: 'raw', capacityBytes: markerBytes })
   }
-  if (wanted.from && wanted.linked) await makeOverlay(host, wanted, wanted.from)
-  else if (wanted.from) await host.copyVolume(pool, { name, format, capacityBytes: wanted.capacityBytes }, wanted.from)
-  else await host.createVolume(pool, { name, format, capacityBytes: wanted.capacityBytes ?? markerBytes })
+  try {
+    await fill(host, wanted)
+  } catch (error) {
+    if (!isTaken(error)) throw error
+    // Somebody else was faster: it is not ours, and must not be taken for it.
+    await dropMarker(ctx, host, { pool, name })
+    throw new VolumeTaken(pool, name, host.name)
+  }
   const made = await host.volume(pool, name)
   if (!made)
     throw new HostError(
@@ -69,6 +76,16 @@ export async function makeVolume(ctx: ActionContext, host: Host, wanted: NewVolu
     )
   return made
 }
+
+async function fill(host: Host, wanted: NewVolume): Promise<void> {
+  const { pool, name, format, capacityBytes, from } = wanted
+  if (from && wanted.linked) await makeOverlay(host, wanted, from)
+  else if (from) await host.copyVolume(pool, { name, format, capacityBytes }, from)
+  else await host.createVolume(pool, { name, format, capacityBytes: capacityBytes ?? markerBytes })
+}
+
+// libvirt: include/libvirt/virterror.h, VIR_ERR_STORAGE_VOL_EXIST.
+const isTaken = (error: unknown): boolean => error instanceof HostError && error.libvirt?.code === 90
 
 async function makeOverlay(host: Host, wanted: NewVolume, from: { pool: string; name: string }): Promise<void> {
   const below = await host.volume(from.pool, from.name)
@@ -113,7 +130,21 @@ export async function dropMarker(
   if (await host.volume(volume.pool, marker)) await host.deleteVolume(volume.pool, marker)
 }
 
-/** Deletes what this task made and nothing uses: only a volume with this task's marker beside it. The marker goes last. */
+/** As `dropMarker`, of a volume that is in use: a host that refuses to delete the marker keeps it, and the task's log names it. */
+export async function letGo(ctx: ActionContext, host: Host, volume: { pool: string; name: string }): Promise<void> {
+  try {
+    await dropMarker(ctx, host, volume)
+  } catch (error) {
+    if (!(error instanceof HostError) || error.code !== 'refused') throw error
+    const marker = markerOf(ctx, volume.name)
+    ctx.log('warn', `volume ${marker} in pool ${volume.pool} on ${host.name} may be deleted by hand: ${error.message}`)
+  }
+}
+
+/**
+ * Deletes what this task made and nothing uses: only a volume with this task's marker beside it. The marker goes last. The inventory is
+ * told: it may have seen them.
+ */
 export async function unmakeVolume(
   ctx: ActionContext,
   host: Host,
@@ -122,4 +153,22 @@ export async function unmakeVolume(
   if (!(await isMarked(ctx, host, volume))) return
   if (await host.volume(volume.pool, volume.name)) await host.deleteVolume(volume.pool, volume.name)
   await dropMarker(ctx, host, volume)
+  await ctx.observe.pool(host.name, volume.pool)
+}
+
+/** Was it seen with the marker beside it, by whoever asks? */
+export type Sight = { made: boolean }
+
+/**
+ * Of a volume that is there, and as asked for: whether this task made it. With the marker it is ours and not whole; without, it is ours
+ * only if it was seen before with the marker.
+ */
+export function whoseVolume(
+  sight: Sight,
+  { marked, evidence }: { marked: boolean; evidence: Json }
+): Exclude<Probe, { happened: 'yes' }> | 'ours' {
+  if (marked) return { happened: 'no', evidence }
+  if (sight.made) return 'ours'
+  const why = 'the volume is there, and whether this task made it or somebody else did cannot be told'
+  return { happened: 'unknown', evidence, why }
 }

@@ -9,7 +9,7 @@ import { partsOfPlan } from '../queue/undo.ts'
 import { action, complete, expand, failed, possible, type Action, type ActionContext, type Outcome } from './action.ts'
 import { planChildren } from './children.ts'
 import { RequestError } from './request-error.ts'
-import { holding, undoOf, undoSteps, undoTasks, type DonePart, type Inverse } from './rollback.ts'
+import { hasDone, holding, undoOf, undoSteps, undoTasks, type DonePart, type Inverse } from './rollback.ts'
 import type { Submitter } from './submit.ts'
 
 const args = Type.Object({ plan: Type.Integer(), tasks: Type.Array(Type.Unknown()) }, { additionalProperties: false })
@@ -92,7 +92,7 @@ async function undoable(
     throw new RequestError('plan_not_ended', `plan ${plan} has not ended`, { pointer: '', next, status: 'conflict' })
   }
   const done: DonePart[] = parts
-    .filter(({ state, undoState }) => state === 'complete' && undoState !== 'undone')
+    .filter((part) => hasDone(part) && part.undoState !== 'undone')
     .map(({ id, title, step, result }) => ({ id, title, undo: undoOf(step, result) }))
   const steps = undoSteps(done)
   const wanted = steps.map(({ step }) => step)

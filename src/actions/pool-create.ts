@@ -197,15 +197,15 @@ async function create(ctx: ActionContext, given: Args, step: Step): Promise<Outc
   const before = await host.pool(given.pool)
   if (before && !isSamePool(before, specOf(given))) return failed(taken(given, before))
   if (!isMade(before, given)) {
-    step('define, build and start the pool')
     try {
+      step('define, build and start the pool')
       await host.definePool(specOf(given))
+      step('set autostart')
+      await host.setPoolAutostart(given.pool, given.autostart ?? true)
     } catch (error) {
-      if (!before) await undefineFailed(ctx, given, error)
+      if (!before) await takeBack(ctx, given, error)
       throw error
     }
-    step('set autostart')
-    await host.setPoolAutostart(given.pool, given.autostart ?? true)
   }
   step('look whether it is active')
   const pool = await host.pool(given.pool)
@@ -215,12 +215,14 @@ async function create(ctx: ActionContext, given: Args, step: Step): Promise<Outc
   return complete({ host: given.host, pool: given.pool, target, volumes: pool?.volumes.length ?? 0 })
 }
 
-/** What the host refused to build or to start was defined by us, and is undefined again; a build is never undone. */
-async function undefineFailed(ctx: ActionContext, given: Args, error: unknown): Promise<void> {
+/** What the host refused to build, to start or to keep was defined by us, and is undefined again; a build is never undone. */
+async function takeBack(ctx: ActionContext, given: Args, error: unknown): Promise<void> {
   if (!(error instanceof HostError) || error.code !== 'refused') return
   try {
     const left = await ctx.host(given.host).pool(given.pool)
-    if (left && !left.active) await ctx.host(given.host).undefinePool(given.pool)
+    if (left?.active) await ctx.host(given.host).stopPool(given.pool)
+    if (left) await ctx.host(given.host).undefinePool(given.pool)
+    await ctx.observe.pool(given.host, given.pool)
   } catch (other) {
     // It must not hide why it was needed.
     ctx.log('warn', `${poolId(given)} may be left defined: ${other instanceof Error ? other.message : ''}`)

@@ -1,5 +1,6 @@
 // Takes a pool off its host: stopped and undefined. What is in it stays: data is only deleted volume by volume.
 import { Type, type Static } from 'typebox'
+import { HostError } from '../host/error.ts'
 import type { Host } from '../host/host.ts'
 import {
   action,
@@ -52,7 +53,7 @@ async function remove(ctx: ActionContext, given: Args, step: Step): Promise<Outc
       onlyThisHost: given.onlyThisHost ?? false
     })
     if (refusal) return refusal
-    await takeAway(host, given.pool, pool, step)
+    await takeAway(ctx, given, pool, step)
   }
   step('look whether it is gone')
   const after = await host.pool(given.pool)
@@ -69,11 +70,12 @@ async function remove(ctx: ActionContext, given: Args, step: Step): Promise<Outc
 }
 
 async function takeAway(
-  host: Host,
-  name: string,
+  ctx: ActionContext,
+  { host: at, pool: name }: Args,
   pool: { active: boolean; persistent: boolean },
   step: Step
 ): Promise<void> {
+  const host = ctx.host(at)
   if (pool.active) {
     step('stop the pool')
     await host.stopPool(name)
@@ -81,7 +83,23 @@ async function takeAway(
   // A pool without a definition is gone once it is stopped.
   if (!pool.persistent) return
   step('undefine the pool')
-  await host.undefinePool(name)
+  try {
+    await host.undefinePool(name)
+  } catch (error) {
+    if (pool.active && error instanceof HostError && error.code === 'refused') await startAgain(ctx, host, name)
+    throw error
+  }
+}
+
+/** What stays is as it was. */
+async function startAgain(ctx: ActionContext, host: Host, name: string): Promise<void> {
+  try {
+    await host.startPool(name)
+    await ctx.observe.pool(host.name, name)
+  } catch (error) {
+    // It must not hide why it was needed.
+    ctx.log('warn', `pool ${name} is left stopped: ${error instanceof Error ? error.message : ''}`)
+  }
 }
 
 async function probe(ctx: ActionContext, given: Args): Promise<Probe> {

@@ -1,14 +1,23 @@
 // Undoing what a plan did: from the steps that were written before its parts ran, as tasks of their own, the last first.
 // What became of each is told on the task that was undone.
 import type { Json, JsonObject } from '../db/json.ts'
+import type { FleetState } from '../inventory/fleet-state.ts'
 import type { EndedChild } from '../queue/dispatch.ts'
 import type { UndoState } from '../queue/state.ts'
-import type { NewTask } from '../queue/task.ts'
+import type { NewTask, TaskError } from '../queue/task.ts'
 import { mergeClaims } from './evaluate.ts'
-import { cancelled, failed, uncertain, type ActionContext, type Outcome } from './action.ts'
+import { cancelled, failed, uncertain, type Action, type ActionContext, type Outcome } from './action.ts'
 
 /** An inverse, or why there is none. `nothing`: what was asked for was so before. */
-export type UndoStep = { action: string; args: JsonObject } | { impossible: string } | { nothing: string }
+export type UndoStep =
+  /** `half`: also of a task that failed after it had done something. */
+  { action: string; args: JsonObject; half?: true } | { impossible: string } | { nothing: string }
+
+/** What is written down before an action runs. */
+export function inverseStep(action: Action, args: JsonObject, state: FleetState): UndoStep {
+  const inverse = action.undo?.(args, state) ?? { impossible: 'it has no inverse' }
+  return 'action' in inverse && action.undoesHalf ? { ...inverse, half: true } : inverse
+}
 
 /** Of a task that is made of parts: it claims what they claim, and promises what they promise. */
 export const holding = (parts: readonly NewTask[]) => ({
@@ -25,8 +34,22 @@ type Undone = { task: number; title: string; state: UndoState; why: string | nul
 
 export const partsDone = (children: readonly EndedChild[]): DonePart[] =>
   children
-    .filter(({ state, undoes }) => state === 'complete' && undoes === null)
+    .filter((child) => child.undoes === null && hasDone({ ...child, step: child.undo }))
     .map(({ id, title, undo, result }) => ({ id, title, undo: undoOf(undo, result) }))
+
+/** Complete, or it did not end well after it had done something that its inverse puts back. */
+export function hasDone({
+  state,
+  step,
+  error
+}: {
+  state: string
+  step: JsonObject | null
+  error: TaskError | null
+}): boolean {
+  if (state === 'complete') return true
+  return step?.['half'] === true && error?.step !== undefined && !/^(?:begin$|check$|look |read )/.test(error.step)
+}
 
 /** What was written before it ran, unless it found that what was asked for was so already: then there is nothing to take back. */
 export function undoOf(written: JsonObject | null, result: Json): UndoStep | null {
@@ -41,7 +64,11 @@ export type Inverse = { part: DonePart; step: { action: string; args: JsonObject
 
 /** The inverses that were written down, the last part's first. */
 export const undoSteps = (parts: readonly DonePart[]): Inverse[] =>
-  parts.toReversed().flatMap((part) => (part.undo && 'action' in part.undo ? [{ part, step: part.undo }] : []))
+  parts
+    .toReversed()
+    .flatMap((part) => (part.undo && 'action' in part.undo ? [{ part, step: inverseOf(part.undo) }] : []))
+
+const inverseOf = ({ action, args }: Inverse['step']): Inverse['step'] => ({ action, args })
 
 /** Tasks that undo the parts, the last first. What cannot be asked for is left out, and logged. */
 export async function planUndo(ctx: ActionContext, parts: readonly DonePart[]): Promise<NewTask[]> {

@@ -64,6 +64,7 @@ export const vmCdromEject = action({
   bindTo: ({ vm }, state) => bindToVm(vm, state),
   run: (ctx, given) => attempt(ctx, (step) => eject(ctx, given, step), { probe: () => probe(ctx, given) }),
   probe: (ctx, given) => probe(ctx, given),
+  undoesHalf: true,
   undo(given, state) {
     const drive = driveNamed(state.vm(given.vm), given.drive, 'full')
     if (!drive || drive.store === null || drive.volume === null)

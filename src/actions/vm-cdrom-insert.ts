@@ -20,7 +20,7 @@ import { ownError } from './error.ts'
 import { splitVolume, VmRef, VolumeRef } from './refs.ts'
 import { changeMedium, driveArg, driveNamed, drivesOf, forceArg, mediaIn, refuseNoDrive } from './vm-cdrom-medium.ts'
 import { changeableVm, freeTarget, lookAtDevices, placesOf } from './vm-devices.ts'
-import { bindToVm, shared, vmClaims, vmTitle } from './vm-place.ts'
+import { bindToVm, poolClaimsOn, shared, vmClaims, vmTitle } from './vm-place.ts'
 import { named } from './vm-refusal.ts'
 import { findVolume, poolFor, refuseStore } from './volume-place.ts'
 
@@ -48,13 +48,19 @@ export const vmCdromInsert = action({
   title: ({ vm, volume }, state) => `${vmTitle('Insert into', vm, state)}: ${volume}`,
   claims(given, state) {
     const { store, volume } = splitVolume(given.volume)
-    return [...vmClaims(given.vm, state), shared(resource.store(store)), shared(resource.volume(store, volume))]
+    return [
+      ...vmClaims(given.vm, state),
+      ...poolClaimsOn(state, [store], state.boundHost),
+      shared(resource.store(store)),
+      shared(resource.volume(store, volume))
+    ]
   },
   check: (given, state) => check(given, state),
   effect: (given, state) => effects(given, state),
   bindTo: ({ vm }, state) => bindToVm(vm, state),
   run: (ctx, given) => attempt(ctx, (step) => insert(ctx, given, step), { probe: () => probe(ctx, given) }),
   probe: (ctx, given) => probe(ctx, given),
+  undoesHalf: true,
   undo(given, state) {
     const before = driveNamed(state.vm(given.vm), given.drive, 'full')
     const drive = given.drive === undefined ? {} : { drive: given.drive }

@@ -9,7 +9,7 @@ import type { Step } from './attempt.ts'
 import { ownError } from './error.ts'
 import { parkIfCordoned } from './host-refusal.ts'
 import { nameTaken, notDefined, tidyVolumes, unmakeVolumes, uuidTaken, volumeTaken } from './making-vm.ts'
-import { dropMarker, isMarked, makeVolume, VolumeTaken } from './new-volume.ts'
+import { isMarked, letGo, makeVolume, VolumeTaken } from './new-volume.ts'
 import { isOurs, markOf } from './task-mark.ts'
 import { clonedDisks, cloneUuid, type ClonedDisk, type VmCloneArgs } from './vm-clone-check.ts'
 import { evidenceOf, lookEverywhere, parkForSilent } from './vm-place.ts'
@@ -108,8 +108,7 @@ async function finish(
   const vm = await host.vm(uuid)
   if (!vm || !isOurs(ctx, vm)) return failed(notDefined(args.name, host.name, 'look at the clone'))
   await ctx.observe.vm(host.name, uuid)
-  for (const { store, volume } of disks)
-    await dropMarker(ctx, host, { pool: poolFor(ctx, store, host.name), name: volume })
+  for (const { store, volume } of disks) await letGo(ctx, host, { pool: poolFor(ctx, store, host.name), name: volume })
   for (const store of new Set(disks.map((disk) => disk.store))) await tellPools(ctx, store, host.name)
   await ctx.observe.vm(host.name, args.vm)
   return complete(resultOf(args, host.name, disks))

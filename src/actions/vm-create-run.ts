@@ -7,7 +7,7 @@ import type { Step } from './attempt.ts'
 import { seedImage } from './cloud-init.ts'
 import { parkIfCordoned } from './host-refusal.ts'
 import { nameTaken, notDefined, tidyVolumes, uuidTaken, volumeTaken } from './making-vm.ts'
-import { dropMarker, isMarked, makeVolume, VolumeTaken } from './new-volume.ts'
+import { isMarked, letGo, makeVolume, VolumeTaken } from './new-volume.ts'
 import { isOurs, markOf } from './task-mark.ts'
 import type { VmCreateArgs } from './vm-create-args.ts'
 import { plannedDisks, type PlannedDisk } from './vm-create-disks.ts'
@@ -141,7 +141,7 @@ async function finish(ctx: ActionContext, host: Host, args: VmCreateArgs, uuid: 
   for (const disk of plannedDisks(args)) {
     if (disk.origin === 'existing') continue
     const pool = poolFor(ctx, disk.store, host.name)
-    await dropMarker(ctx, host, { pool, name: disk.volume })
+    await letGo(ctx, host, { pool, name: disk.volume })
     pools.add(pool)
   }
   for (const pool of pools) await ctx.observe.pool(host.name, pool)

@@ -22,7 +22,7 @@ import {
 import { attempt, type Step } from './attempt.ts'
 import { ownError } from './error.ts'
 import { limit, oneOf } from './limits.ts'
-import { dropMarker, isMarked, makeVolume, unmakeVolume, VolumeTaken } from './new-volume.ts'
+import { isMarked, letGo, makeVolume, unmakeVolume, VolumeTaken } from './new-volume.ts'
 import { belowEffects } from './vm-create.ts'
 import { refuseExisting, refuseNew } from './vm-create-check.ts'
 import { diskProblem } from './vm-create-disks.ts'
@@ -61,6 +61,7 @@ export const vmDiskAdd = action({
   },
   run: (ctx, args) => attempt(ctx, (step) => add(ctx, args, step), { probe: () => probe(ctx, args) }),
   probe: (ctx, args) => probe(ctx, args),
+  undoesHalf: true,
   undo(args) {
     const disk = addedDisk(args)
     if (!disk) return { impossible: 'it is not clear what was added' }
@@ -275,7 +276,7 @@ async function finish(
   args: DiskAddArgs,
   disk: AddedDisk
 ): Promise<Outcome> {
-  if (disk.origin !== 'existing') await dropMarker(ctx, host, { pool, name: disk.volume })
+  if (disk.origin !== 'existing') await letGo(ctx, host, { pool, name: disk.volume })
   await ctx.observe.vm(host.name, args.vm)
   await tellPools(ctx, disk.store, host.name)
   return complete({ host: host.name, target: disk.target, volume: volumeName(disk) })

@@ -85,6 +85,7 @@ export const vmDiskRemove = action({
   bindTo: ({ vm }, state) => bindToVm(vm, state),
   run: (ctx, given) => attempt(ctx, (step) => remove(ctx, given, step), { probe: () => probe(ctx, given) }),
   probe: (ctx, given) => probe(ctx, given),
+  undoesHalf: true,
   undo(given, state) {
     if (given.deleteVolume) return { impossible: 'its volume was deleted' }
     if (given.volume === undefined) return { impossible: 'it was no volume of a known store' }

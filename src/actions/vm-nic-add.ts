@@ -63,6 +63,7 @@ export const vmNicAdd = action({
   bindTo: ({ vm }, state) => bindToVm(vm, state),
   run: (ctx, given) => attempt(ctx, (step) => add(ctx, given, step), { probe: () => probe(ctx, given) }),
   probe: (ctx, given) => probe(ctx, given),
+  undoesHalf: true,
   undo: (given) => ({ action: 'vm.nic.remove', args: { vm: given.vm, mac: macOf(given) } })
 })
 

@@ -70,6 +70,7 @@ export const vmNicRemove = action({
   bindTo: ({ vm }, state) => bindToVm(vm, state),
   run: (ctx, given) => attempt(ctx, (step) => remove(ctx, given, step), { probe: () => probe(ctx, given) }),
   probe: (ctx, given) => probe(ctx, given),
+  undoesHalf: true,
   undo(given, state) {
     const nic = state.vm(given.vm)?.nics.find(({ mac }) => mac.toLowerCase() === given.mac)
     const where =

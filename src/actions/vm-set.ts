@@ -79,6 +79,7 @@ export const vmSet = action({
       probe: () => probeSet(ctx, given, startAfter(given, ctx.state))
     }),
   probe: (ctx, given) => probeSet(ctx, given, startAfter(given, ctx.state)),
+  undoesHalf: true,
   undo(given, state) {
     const vm = state.vm(given.vm)
     if (!vm) return { impossible: 'what it had before is not known' }

@@ -21,7 +21,7 @@ import {
 import { attempt, type Step } from './attempt.ts'
 import { ownError } from './error.ts'
 import { limit, oneOf } from './limits.ts'
-import { dropMarker, isMarked, makeVolume, unmakeVolume, VolumeTaken } from './new-volume.ts'
+import { dropMarker, isMarked, makeVolume, unmakeVolume, VolumeTaken, whoseVolume, type Sight } from './new-volume.ts'
 import { newName, splitVolume, StoreRef, VolumeRef } from './refs.ts'
 import { refuseTooLarge } from './store-room.ts'
 import { volumeSizeMiB } from './vm-create-args.ts'
@@ -130,8 +130,11 @@ export const volumeClone = action({
     const facts = state.volume(from.store, from.volume)
     return facts ? [{ store: given.store, volume: given.name, ...sizeOf(given, facts) }] : []
   },
-  run: (ctx, given) => attempt(ctx, (step) => clone(ctx, given, step), { probe: () => probe(ctx, given) }),
-  probe,
+  run(ctx, given) {
+    const sight: Sight = { made: false }
+    return attempt(ctx, (step) => clone(ctx, given, step, sight), { probe: () => probe(ctx, given, sight) })
+  },
+  probe: (ctx, given) => probe(ctx, given, { made: false }),
   undo: ({ store, name }) => ({ action: 'volume.delete', args: { volume: `${store}/${name}` } })
 })
 
@@ -168,7 +171,7 @@ function placesOf(ctx: ActionContext, given: Args): Places {
   return { host, pool, from: { pool: poolFor(ctx, from.store, host.name), name: from.volume } }
 }
 
-async function clone(ctx: ActionContext, given: Args, step: Step): Promise<Outcome> {
+async function clone(ctx: ActionContext, given: Args, step: Step, sight: Sight): Promise<Outcome> {
   const places = placesOf(ctx, given)
   const { host, pool, from } = places
   step('look at the volume')
@@ -189,8 +192,11 @@ async function clone(ctx: ActionContext, given: Args, step: Step): Promise<Outco
       capacityBytes: wantedBytes(given, source.capacityBytes),
       from
     })
+    sight.made = true
     // libvirt cannot be told to stop copying: who asked meanwhile is heard now.
     if (ctx.signal.aborted) throw new HostError('aborted', host.name, 'the copy was not wanted any more')
+    step('give the copy free')
+    await dropMarker(ctx, host, { pool, name: given.name })
   } catch (error) {
     if (error instanceof VolumeTaken) return failed(taken(given, host.name))
     await tidy(ctx, places, given, error)
@@ -211,8 +217,6 @@ async function tidy(ctx: ActionContext, { host, pool }: Places, given: Args, err
 }
 
 async function finish(ctx: ActionContext, { host, pool }: Places, given: Args, step: Step): Promise<Outcome> {
-  step('give the copy free')
-  await dropMarker(ctx, host, { pool, name: given.name })
   step('look whether it is there')
   const copy = await host.volume(pool, given.name)
   await tellPools(ctx, given.store, host.name)
@@ -226,13 +230,15 @@ const resultOf = ({ store, name }: Args, copy: ObservedVolume) => ({
   format: copy.format
 })
 
-/** While the marker is there the copy was not seen to be whole; once it is gone, it was. */
-async function probe(ctx: ActionContext, given: Args): Promise<Probe> {
+/** While the marker is there the copy was not seen to be whole. */
+async function probe(ctx: ActionContext, given: Args, sight: Sight): Promise<Probe> {
   const { host, pool } = placesOf(ctx, given)
   const copy = await findVolume(host, pool, given.name)
   const marked = await isMarked(ctx, host, { pool, name: given.name })
   const evidence = { host: host.name, pool, there: copy !== undefined, marked }
-  if (!copy || marked) return { happened: 'no', evidence }
+  if (!copy) return { happened: 'no', evidence }
+  const whose = whoseVolume(sight, { marked, evidence })
+  if (whose !== 'ours') return whose
   await ctx.observe.pool(host.name, pool)
   return { happened: 'yes', evidence, result: resultOf(given, copy) }
 }

@@ -1,5 +1,6 @@
-// Makes a blank volume, or one that lies over another. Whether it was made is told by looking it up: it is whole as soon as it is there.
+// Makes a blank volume, or one that lies over another. It is whole as soon as it is there; whose it is, its marker tells (new-volume.ts).
 import { Type, type Static } from 'typebox'
+import { HostError } from '../host/error.ts'
 import type { Host } from '../host/host.ts'
 import type { FleetState } from '../inventory/fleet-state.ts'
 import { resource } from '../model/resource.ts'
@@ -18,6 +19,16 @@ import {
 } from './action.ts'
 import { attempt, type Step } from './attempt.ts'
 import { ownError } from './error.ts'
+import {
+  dropMarker,
+  isMarked,
+  makeVolume,
+  unmakeVolume,
+  VolumeTaken,
+  whoseVolume,
+  type NewVolume,
+  type Sight
+} from './new-volume.ts'
 import { refuseTooLarge } from './store-room.ts'
 import { newName, splitVolume, StoreRef, VolumeRef } from './refs.ts'
 import { volumeSizeMiB } from './vm-create-args.ts'
@@ -103,8 +114,11 @@ export const volumeCreate = action({
     return host === undefined ? null : { host }
   },
   makesVolumes: (given, state) => [{ store: given.store, volume: given.name, ...sizeOf(given, state) }],
-  run: (ctx, given) => attempt(ctx, (step) => create(ctx, given, step), { probe: () => probe(ctx, given) }),
-  probe,
+  run(ctx, given) {
+    const sight: Sight = { made: false }
+    return attempt(ctx, (step) => create(ctx, given, step, sight), { probe: () => probe(ctx, given, sight) })
+  },
+  probe: (ctx, given) => probe(ctx, given, { made: false }),
   undo: ({ store, name }) => ({ action: 'volume.delete', args: { volume: `${store}/${name}` } })
 })
 
@@ -173,28 +187,34 @@ function refuseBacking(given: Args, state: FleetState): Verdict | undefined {
 async function placesOf(
   ctx: ActionContext,
   { store, backing }: Args
-): Promise<{ host: Host; pool: string; below: ObservedVolume | undefined }> {
+): Promise<{ host: Host; pool: string; below: Below | undefined }> {
   if (backing === undefined) return { ...handleOn(ctx, store), below: undefined }
   const at = splitVolume(backing)
   const { host, pool } = handleOn(ctx, store, at.store)
-  return { host, pool, below: await findVolume(host, poolFor(ctx, at.store, host.name), at.volume) }
+  const poolBelow = poolFor(ctx, at.store, host.name)
+  const volume = await findVolume(host, poolBelow, at.volume)
+  return { host, pool, below: volume && { ...volume, pool: poolBelow } }
 }
 
-async function create(ctx: ActionContext, given: Args, step: Step): Promise<Outcome> {
+type Below = ObservedVolume & { pool: string }
+
+async function create(ctx: ActionContext, given: Args, step: Step, sight: Sight): Promise<Outcome> {
   const { host, pool, below } = await placesOf(ctx, given)
+  const place = { pool, name: given.name }
   step('look at the volume')
   if (given.backing !== undefined && !below) return failed(missing(given.backing, host.name, 'look at the volume'))
   const before = await findVolume(host, pool, given.name)
-  // The first attempt found none, or it would have failed: what is there and as asked was made by it.
-  if (before && !(ctx.task.attempt > 1 && isAsAsked(before, given, below))) return failed(taken(given, host.name))
-  if (!before) {
-    step('create the volume')
-    await host.createVolume(pool, {
-      name: given.name,
-      format: given.format ?? 'qcow2',
-      capacityBytes: wantedBytes(given, below?.capacityBytes ?? 0),
-      ...(below ? { backing: { path: below.path, format: below.format === 'qcow2' ? 'qcow2' : 'raw' } } : {})
-    })
+  if (before && !(await isMarked(ctx, host, place))) return failed(taken(given, host.name))
+  step('create the volume')
+  try {
+    await makeVolume(ctx, host, wantedVolume(given, place, below))
+    sight.made = true
+    step('give it free')
+    await dropMarker(ctx, host, place)
+  } catch (error) {
+    if (error instanceof VolumeTaken) return failed(taken(given, host.name))
+    await tidy(ctx, host, place, error)
+    throw error
   }
   step('look whether it is there')
   const volume = await host.volume(pool, given.name)
@@ -203,12 +223,39 @@ async function create(ctx: ActionContext, given: Args, step: Step): Promise<Outc
   return complete({ volume: `${given.store}/${given.name}`, path: volume.path, capacityBytes: volume.capacityBytes })
 }
 
-async function probe(ctx: ActionContext, given: Args): Promise<Probe> {
+const wantedVolume = (given: Args, place: { pool: string; name: string }, below: Below | undefined): NewVolume => ({
+  ...place,
+  format: given.format ?? 'qcow2',
+  capacityBytes: wantedBytes(given, below?.capacityBytes ?? 0),
+  from: below ? { pool: below.pool, name: below.name } : null,
+  linked: below !== undefined
+})
+
+/** After a refusal nothing is to be left. After a lost answer the marker tells the next attempt what it finds. */
+async function tidy(
+  ctx: ActionContext,
+  host: Host,
+  place: { pool: string; name: string },
+  error: unknown
+): Promise<void> {
+  if (!(error instanceof HostError) || (error.code !== 'refused' && error.code !== 'aborted')) return
+  try {
+    await unmakeVolume(ctx, host, place)
+  } catch (left) {
+    // It must not hide why it was needed.
+    ctx.log('warn', `volume ${place.name} may be left: ${left instanceof Error ? left.message : ''}`)
+  }
+}
+
+async function probe(ctx: ActionContext, given: Args, sight: Sight): Promise<Probe> {
   const { host, pool, below } = await placesOf(ctx, given)
   const volume = await findVolume(host, pool, given.name)
   if (!volume) return { happened: 'no', evidence: { host: host.name, pool } }
-  const evidence = { host: host.name, pool, capacityBytes: volume.capacityBytes, format: volume.format }
+  const marked = await isMarked(ctx, host, { pool, name: given.name })
+  const evidence = { host: host.name, pool, capacityBytes: volume.capacityBytes, format: volume.format, marked }
   if (!isAsAsked(volume, given, below)) return { happened: 'no', evidence }
+  const whose = whoseVolume(sight, { marked, evidence })
+  if (whose !== 'ours') return whose
   await ctx.observe.pool(host.name, pool)
   return {
     happened: 'yes',

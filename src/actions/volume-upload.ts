@@ -176,6 +176,10 @@ async function upload(ctx: ActionContext, given: Args, step: Step): Promise<Outc
       step('read the bytes back')
       await compare(ctx, host, place, given)
     }
+    step('let the host see what it is')
+    await host.refreshPool(place.pool)
+    step('give it free')
+    await dropMarker(ctx, host, place)
   } catch (error) {
     if (error instanceof VolumeTaken) return failed(taken(given, host.name))
     await tidy(ctx, host, place, error)
@@ -259,11 +263,8 @@ async function finish(
   step: Step
 ): Promise<Outcome> {
   step('look what it is')
-  await host.refreshPool(place.pool)
   const volume = await host.volume(place.pool, place.name)
   if (!volume) return failed(lost(given, host.name))
-  step('give it free')
-  await dropMarker(ctx, host, place)
   await tellPools(ctx, given.store, host.name)
   await ctx.staging.uploads.remove(given.upload)
   return complete(resultOf(given, volume))

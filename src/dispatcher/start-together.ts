@@ -10,7 +10,7 @@ import { giveBack, reserveMany } from '../inventory/place.ts'
 import { bindMany, type Binding } from '../queue/bind.ts'
 import type { ClaimedTask } from '../queue/dispatch.ts'
 import { ensureResources } from '../queue/submit.ts'
-import type { UndoStep } from '../actions/rollback.ts'
+import { inverseStep, type UndoStep } from '../actions/rollback.ts'
 import { boundPlace, boundTo, promisedHost, type Place } from './choose-host.ts'
 import { gather } from './gather.ts'
 
@@ -117,5 +117,4 @@ export const undoStep = (
   args: JsonObject,
   state: FleetState,
   nothingToDo: string | undefined
-): UndoStep =>
-  nothingToDo === undefined ? (action.undo?.(args, state) ?? { impossible: 'it has no inverse' }) : { nothing: nothingToDo }
+): UndoStep => (nothingToDo === undefined ? inverseStep(action, args, state) : { nothing: nothingToDo })

@@ -4,6 +4,7 @@ import type { Database, Sql } from '../db/open.ts'
 import { doChores } from './chores.ts'
 import { QueueError, raised } from './error.ts'
 import type { EndState, UndoState } from './state.ts'
+import type { TaskError } from './task.ts'
 
 /** Kept once, by the first attempt that says it; false when it was kept before, or the attempt is no longer the task's. */
 export async function keepUndo(
@@ -53,6 +54,7 @@ export type PlanPart = {
   undoState: UndoState
   step: JsonObject | null
   result: Json
+  error: TaskError | null
 }
 
 /** The tasks that a plan was asked for, oldest first: without what they expanded into, and what undid them. */
@@ -60,7 +62,7 @@ export async function partsOfPlan(db: Sql, plan: number): Promise<PlanPart[]> {
   const [known] = await db.query('select from queue.plan where id = $1', [plan])
   if (!known) throw new QueueError('plan_not_found', `there is no plan ${plan}`)
   return db.query<PlanPart>(
-    `select t.id, t.title, coalesce(t.outcome::text, 'open') as state, t.undo_state as "undoState", u.step, t.result
+    `select t.id, t.title, coalesce(t.outcome::text, 'open') as state, t.undo_state as "undoState", u.step, t.result, t.error
      from queue.task t join queue.plan p on p.id = t.plan left join queue.undo_step u on u.task = t.id
      left join queue.task holder on holder.id = t.parent and p.on_failure = 'rollback' and holder.parent is null
      where t.plan = $1 and t.undo is null
