@@ -2,10 +2,13 @@
 // Returns the end to record, or null when there is nothing to record (it went back to waiting, or is no longer ours).
 import { complete, uncertain, type Action, type ActionContext, type Outcome, type Probe } from '../actions/action.ts'
 import { DatabaseError } from '../db/error.ts'
+import type { JsonObject } from '../db/json.ts'
+import type { Database } from '../db/open.ts'
 import { HostError } from '../host/error.ts'
 import type { ClaimedTask, End, EndedChild } from '../queue/dispatch.ts'
 import { QueueError } from '../queue/error.ts'
 import { expand } from '../queue/expand.ts'
+import { attempts } from '../queue/read.ts'
 import type { TaskError } from '../queue/task.ts'
 import type { ContextFor } from './context.ts'
 import { ended } from './ended.ts'
@@ -35,7 +38,8 @@ export async function executeTask(execution: Execution, task: ClaimedTask): Prom
   const outcome = task.children
     ? await afterChildren(action, context, task, task.children, step)
     : await runOrProbe(action, context, task, step)
-  if (outcome.outcome !== 'expand') return ended(task, said(outcome, placed.nothingToDo))
+  if (outcome.outcome !== 'expand')
+    return ended(task, await said(execution.database, task, outcome, placed.nothingToDo))
   const expanded = await expand(execution.database, {
     dispatcher: execution.dispatcher,
     task: task.id,
@@ -54,14 +58,39 @@ export async function executeTask(execution: Execution, task: ClaimedTask): Prom
   return null
 }
 
-/** What was so already is said with the result, unless the action found that it was not (`already: false`). */
-function said<O extends Exclude<Outcome, { outcome: 'expand' }>>(outcome: O, nothingToDo: string | undefined): O {
-  if (outcome.outcome !== 'complete' || nothingToDo === undefined) return outcome
+type Ending = Exclude<Outcome, { outcome: 'expand' }>
+
+/**
+ * What was so already is said with the result, unless the action found that it was not (`already: false`); or an earlier attempt may
+ * have made it so, whose answer was lost: that is no longer nothing, and can be undone.
+ */
+async function said(
+  database: Database,
+  task: ClaimedTask,
+  outcome: Ending,
+  nothingToDo: string | undefined
+): Promise<Ending> {
+  if (outcome.outcome !== 'complete') return outcome
   const { result } = outcome
   if (result !== null && (typeof result !== 'object' || Array.isArray(result))) return outcome
   const found = result ?? {}
-  if (found['already'] === false || found['alreadyRunning'] === false) return outcome
-  return { ...outcome, result: { ...found, nothingToDo } }
+  const wasSo = nothingToDo !== undefined || found['already'] === true || found['alreadyRunning'] === true
+  if (!wasSo || found['already'] === false || found['alreadyRunning'] === false) return outcome
+  if (await mayHaveActed(database, task)) return { ...outcome, result: asOurs(found) }
+  return nothingToDo === undefined ? outcome : { ...outcome, result: { ...found, nothingToDo } }
+}
+
+const asOurs = (found: JsonObject): JsonObject => ({
+  ...found,
+  ...('already' in found ? { already: false } : {}),
+  ...('alreadyRunning' in found ? { alreadyRunning: false } : {})
+})
+
+/** Those that were parked, or went back to waiting, had not begun. */
+async function mayHaveActed(database: Database, { id, attempt: current }: ClaimedTask): Promise<boolean> {
+  if (current === 1) return false
+  const before = (await attempts(database, id)).filter(({ attempt }) => attempt < current)
+  return before.some(({ outcome }) => outcome !== 'parked' && outcome !== 'waiting')
 }
 
 /** A task taken over is looked for first: only what did not happen is run. What hosts did to it is the action's to tell. */
