@@ -24,6 +24,8 @@ export type TaskState = (typeof taskStates)[number]
 const endedStates = ['complete', 'failed', 'cancelled'] as const
 export const hasEnded = (state: string): boolean => (endedStates as readonly string[]).includes(state)
 
+const undoStates = ['none', 'undone', 'partly_undone', 'impossible', 'needs_operator'] as const
+
 const orNull = <T extends Parameters<typeof Type.Union>[0][number]>(schema: T) => Type.Union([schema, Type.Null()])
 const Instant = Type.String({ description: 'ISO 8601, UTC' })
 const State = Type.Enum([...taskStates])
@@ -54,7 +56,8 @@ const summaryFields = {
   by: Type.String(),
   submittedAt: Instant,
   startedAt: orNull(Instant),
-  endedAt: orNull(Instant)
+  endedAt: orNull(Instant),
+  undo: Type.Enum([...undoStates], { description: 'What became of undoing what it did' })
 }
 
 export const TaskSummary = Type.Object(summaryFields, { $id: 'TaskSummary' })
@@ -75,7 +78,6 @@ export const TaskView = Type.Object(
     evidence: Type.Unknown({ description: 'Of an uncertain task: what was found when it was looked for' }),
     error: orNull(TaskProblem),
     cancelRequested: orNull(Type.Object({ by: Type.String(), reason: orNull(Type.String()), at: Instant })),
-    undo: Type.String(),
     after: Type.Array(
       Type.Object({
         id: Type.Integer(),
@@ -138,6 +140,8 @@ export const LogLine = Type.Object(
 )
 export type LogLine = Static<typeof LogLine>
 
+const planOutcomes = ['open', 'complete', 'failed', 'cancelled', 'undone', 'partly_undone', 'needs_operator'] as const
+
 export const PlanView = Type.Object(
   {
     id: Type.Integer(),
@@ -147,6 +151,13 @@ export const PlanView = Type.Object(
     reason: orNull(Type.String()),
     submittedAt: Instant,
     ended: Type.Boolean(),
+    outcome: Type.Enum([...planOutcomes], {
+      description:
+        'open until its tasks have ended. Of what was done when it did not end well: undone, partly_undone (the rest cannot be), or needs_operator'
+    }),
+    undone: Type.Record(Type.String(), Type.Integer(), {
+      description: 'Of its tasks that were to be undone: undone, impossible, needs_operator → how many'
+    }),
     counts: Type.Record(Type.String(), Type.Integer(), {
       description: "State → how many of the plan's tasks are in it"
     })

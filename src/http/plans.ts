@@ -4,7 +4,7 @@ import type { UndoAnswer, UndoRequest } from '../actions/plan-undo.ts'
 import { hasEnded, PlanUndone, PlanView } from '../api/task.ts'
 import type { Database } from '../db/open.ts'
 import { QueueError } from '../queue/error.ts'
-import { planOf } from '../queue/read.ts'
+import { planOf, type Plan } from '../queue/read.ts'
 import { answers, type Api } from './app.ts'
 import { untilEvent } from './event-feed.ts'
 import { IdParams, type TaskRoutesParts } from './tasks.ts'
@@ -77,7 +77,7 @@ export function planUndoRoute(app: Api, { undo }: UndoParts): void {
 async function viewOf(reads: Database, id: number): Promise<PlanView> {
   const plan = await planOf(reads, id)
   if (!plan) throw new QueueError('plan_not_found', `there is no plan ${id}`)
-  const { name, onFailure, by, reason, createdAt, counts } = plan
+  const { name, onFailure, by, reason, createdAt, counts, undone } = plan
   const ended = Object.keys(counts).every(hasEnded)
   return {
     id,
@@ -87,6 +87,17 @@ async function viewOf(reads: Database, id: number): Promise<PlanView> {
     reason,
     submittedAt: createdAt.toISOString(),
     ended,
+    outcome: outcomeOf(plan, ended),
+    undone,
     counts
   }
+}
+
+function outcomeOf({ counts, undone }: Plan, ended: boolean): PlanView['outcome'] {
+  if ((undone.needs_operator ?? 0) > 0) return 'needs_operator'
+  if (!ended) return 'open'
+  const gone = (undone.undone ?? 0) > 0
+  if (gone) return (undone.impossible ?? 0) > 0 ? 'partly_undone' : 'undone'
+  if ((counts.failed ?? 0) > 0) return 'failed'
+  return (counts.cancelled ?? 0) > 0 ? 'cancelled' : 'complete'
 }

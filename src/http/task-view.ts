@@ -22,7 +22,8 @@ export const summaryOf = (task: QueueSummary | Task, note?: string): TaskSummary
   by: task.by,
   submittedAt: task.createdAt.toISOString(),
   startedAt: instant(task.startedAt),
-  endedAt: instant(task.endedAt)
+  endedAt: instant(task.endedAt),
+  undo: task.undoState
 })
 
 /** @throws QueueError task_not_found */
@@ -51,7 +52,6 @@ export async function viewOf(database: Database, task: Task): Promise<TaskView> 
     result: task.result,
     evidence: task.evidence,
     error: task.error,
-    undo: task.undoState,
     cancelRequested: task.cancelRequested && { ...task.cancelRequested, at: task.cancelRequested.at.toISOString() },
     after: edges.flatMap(({ prerequisite, needs }) => {
       const found = before.get(prerequisite)

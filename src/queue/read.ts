@@ -2,7 +2,7 @@
 
 import type { Sql } from '../db/open.ts'
 import { PHASES } from './state.ts'
-import type { TaskState } from './state.ts'
+import type { TaskState, UndoState } from './state.ts'
 import type { Json, JsonObject, OnFailure, Task, TaskError } from './task.ts'
 
 export type TaskSummary = {
@@ -19,6 +19,7 @@ export type TaskSummary = {
   endedAt: Date | null
   attempts: number
   error: TaskError | null
+  undoState: UndoState
   /** In a few words, where the queue has them: why it stands still (held, parked, not due, awaiting), or had nothing to do. */
   note: string | null
 }
@@ -35,7 +36,7 @@ const NOTE = `case coalesce(t.outcome, o.state)
   end`
 const SUMMARY = `t.id, t.action, t.title, coalesce(t.outcome, o.state) as state, t.plan, t.parent, t.priority, t.created_by as by,
   t.created_at as "createdAt", coalesce(o.started_at, t.started_at) as "startedAt", t.ended_at as "endedAt",
-  coalesce(o.attempts, t.attempts) as attempts, t.error, ${NOTE} as note`
+  coalesce(o.attempts, t.attempts) as attempts, t.error, t.undo_state as "undoState", ${NOTE} as note`
 
 /** null: there is no such task. */
 export async function getTask(db: Sql, id: number): Promise<Task | null> {
@@ -44,12 +45,13 @@ export async function getTask(db: Sql, id: number): Promise<Task | null> {
        t.priority, t.binds, b.bound, coalesce(b.claims, t.claims) as claims, t.effects, coalesce(t.limits, '[]') as limits,
        t.created_by as by, t.reason, t.created_at as "createdAt", t.not_before as "notBefore",
        coalesce(o.attempts, t.attempts) as attempts, coalesce(o.started_at, t.started_at) as "startedAt", t.ended_at as "endedAt",
-       t.result, coalesce(t.error, r.error) as error, r.evidence, p.progress,
+       t.result, coalesce(t.error, r.error) as error, coalesce(r.evidence, v.evidence) as evidence, p.progress,
        case when c.task is not null then jsonb_build_object('by', c.asked_by, 'reason', c.reason, 'at', c.at) end as "cancelRequested"
      from queue.task t
      left join queue.open_state o on o.task = t.id
      left join queue.run r on r.task = t.id
      left join queue.bound b on b.task = t.id
+     left join queue.verdict v on v.task = t.id
      left join queue.progress p on p.task = t.id
      left join queue.cancel_request c on c.task = t.id
      where t.id = $1`,
@@ -215,6 +217,8 @@ export type Plan = {
   /** As submitted; children of complex ones come on top. */
   size: number
   counts: { [state in TaskState]?: number }
+  /** Of its tasks that were to be undone, what became of that. */
+  undone: { [state in Exclude<UndoState, 'none'>]?: number }
 }
 
 /** null: there is no such plan. Its tasks are listed by listTasks({ plan }). */
@@ -224,7 +228,9 @@ export async function planOf(db: Sql, id: number): Promise<Plan | null> {
        (select coalesce(jsonb_object_agg(c.state, c.n), '{}') from (
           select coalesce(t.outcome, o.state) as state, count(*) as n
           from queue.task t left join queue.open_state o on o.task = t.id and t.outcome is null
-          where t.plan = p.id group by 1) c) as counts
+          where t.plan = p.id group by 1) c) as counts,
+       (select coalesce(jsonb_object_agg(c.undo_state, c.n), '{}') from (
+          select undo_state, count(*) as n from queue.task where plan = p.id and undo_state <> 'none' group by 1) c) as undone
      from queue.plan p where p.id = $1`,
     [id]
   )

@@ -56,6 +56,12 @@ async function tasksOf(cli: Cli, plan: number): Promise<TaskPage['items']> {
   return rows.toSorted((a, b) => a.id - b.id)
 }
 
+/** A plan's tasks, each with what became of undoing it. */
+const withUndo: typeof taskView = {
+  ...taskView,
+  columns: taskView.columns.toSpliced(2, 0, { title: 'UNDO', value: ({ undo }) => (undo === 'none' ? '' : undo) })
+}
+
 export const plan: NounSpec = {
   noun: 'plan',
   summary: 'Plans: tasks submitted together, all or none',
@@ -105,13 +111,20 @@ export const plan: NounSpec = {
                   .map(([state, count]) => `${count} ${state}`)
                   .join(', ')
               ],
+              ['Outcome', found.outcome],
+              [
+                'Undone',
+                Object.entries(found.undone)
+                  .map(([state, count]) => `${count} ${state}`)
+                  .join(', ')
+              ],
               ['If one fails', found.onFailure],
               ['Submitted', `${found.submittedAt} by ${found.by}`],
               ['Reason', found.reason]
             ])
         )
         if (cli.format === 'table' || cli.format === 'wide')
-          await printList(cli, await tasksOf(cli, found.id), taskView)
+          await printList(cli, await tasksOf(cli, found.id), withUndo)
         return 'done'
       }
     },
