@@ -16,7 +16,7 @@ import { newName, splitVolume, StoreRef, VmRef, VolumeRef } from './refs.ts'
 import { changeableVm, diskNamed, refuseUnknownDisk, volumeName, volumeOf } from './vm-devices.ts'
 import { DiskRef } from './vm-disk-args.ts'
 import { moveDisk, probeMoved } from './vm-disk-move-run.ts'
-import { bindToVm, exclusive, vmClaims, vmTitle } from './vm-place.ts'
+import { bindToVm, exclusive, poolClaimsOn, vmClaims, vmTitle } from './vm-place.ts'
 import { named } from './vm-refusal.ts'
 import { refuseStore, storeWork, volumeUsers } from './volume-place.ts'
 import { readHostsOf } from './volume-use.ts'
@@ -67,6 +67,7 @@ export const vmDiskMove = action({
     for (const store of [given.store, ...(source ? [source.store] : [])]) readHostsOf(state, store)
     return [
       ...vmClaims(given.vm, state),
+      ...poolClaimsOn(state, [given.store, ...(source ? [source.store] : [])], state.boundHost),
       storeWork(state, given.store),
       ...(given.name === undefined ? [] : [exclusive(resource.volume(given.store, given.name))]),
       ...(source ? [storeWork(state, source.store), exclusive(resource.volume(source.store, source.volume))] : [])

@@ -23,7 +23,7 @@ import { splitVolume, VmRef, VolumeRef } from './refs.ts'
 import { volumeSizeMiB } from './vm-create-args.ts'
 import { changeableVm, diskNamed, lookAtDevices, refuseUnknownDisk, volumeName, volumeOf } from './vm-devices.ts'
 import { DiskRef } from './vm-disk-args.ts'
-import { bindToVm, exclusive, vmClaims, vmTitle } from './vm-place.ts'
+import { bindToVm, exclusive, poolClaimsOn, vmClaims, vmTitle } from './vm-place.ts'
 import { named } from './vm-refusal.ts'
 import { findVolume, poolFor, refuseOverlaid, storeWork, tellPools, volumeUsers } from './volume-place.ts'
 import { readHostsOf, refuseUsedVolume, VolumeInUse } from './volume-use.ts'
@@ -60,7 +60,12 @@ export const vmDiskResize = action({
     if (given.volume === undefined) return vmClaims(given.vm, state)
     const { store, volume } = splitVolume(given.volume)
     readHostsOf(state, store)
-    return [...vmClaims(given.vm, state), storeWork(state, store), exclusive(resource.volume(store, volume))]
+    return [
+      ...vmClaims(given.vm, state),
+      ...poolClaimsOn(state, [store], state.boundHost),
+      storeWork(state, store),
+      exclusive(resource.volume(store, volume))
+    ]
   },
   check: (given, state) => check(given, state),
   effect(given) {
