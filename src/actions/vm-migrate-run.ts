@@ -14,7 +14,7 @@ import { isManaged } from './vm-migrate-check.ts'
 import { carryThrough, type Phases } from './vm-migrate-engine.ts'
 import { findMove, lookAtBoth, type Move, type Sight } from './vm-migrate-look.ts'
 import { moveOffline, probeOffline } from './vm-migrate-offline.ts'
-import { settleMigration } from './vm-migrate-settle.ts'
+import { notMoved, settleMigration, undecided } from './vm-migrate-settle.ts'
 
 const pollMs = 500
 /** What both hosts say may lag behind the end of the call, e.g. while the target discards its copy. */
@@ -225,14 +225,23 @@ async function untilDecided(ctx: ActionContext, move: Move, watch: Watch, deadli
   }
 }
 
-/** `no` = not ended well: another run settles or joins what there is, and begins only if nothing moved. */
+/**
+ * `no` = not ended well: another run settles or joins what there is, and begins only if nothing moved. Of one that was uncertain that
+ * is known to have begun, so that it has failed: nobody may want it any more once its host is back.
+ */
 export async function probeMigration(ctx: ActionContext, args: VmMigrateArgs): Promise<Probe> {
   const to = targetOf(ctx, args)
   if (to === null) return { happened: 'no', evidence: null }
   if (args.offline) return probeOffline(ctx, args.vm, to)
   const move = await findMove(ctx, args.vm, to)
   const { row, source, target, evidence } = await lookAtBoth(ctx, move)
-  if (row.outcome === 'uncertain') return { happened: 'unknown', evidence, why: row.why }
+  if (row.outcome === 'uncertain')
+    return { happened: 'unknown', evidence, why: row.why, error: undecided(move, row, null) }
+  if (row.outcome === 'at_source' && move.source !== null) {
+    await returnSnapshots(ctx, move, move.source)
+    await ctx.observe.vm(move.source, move.uuid)
+    return { happened: 'no', evidence, ended: notMoved(move) }
+  }
   // A definition that is left at the source is the run's to remove.
   if (row.outcome !== 'at_target' || source || !target) return { happened: 'no', evidence }
   // So are snapshots of which the target was not told yet.

@@ -1,8 +1,10 @@
 // Settles a migration by the row that fits what both hosts say: cleans up what is left, and says what became of the VM.
+import type { HostError } from '../host/error.ts'
 import { complete, failed, retry, uncertain, type ActionContext, type Outcome } from './action.ts'
 import { maxAttempts, retryDelayMs, type Step } from './attempt.ts'
 import { putBackSnapshots } from './carried-snapshots.ts'
 import { errorOf, isTransient, ownError } from './error.ts'
+import type { Row } from './migration-outcome.ts'
 import type { Watch } from './vm-migrate-run.ts'
 import type { Move, Sight } from './vm-migrate-look.ts'
 import { isActive } from '../model/vm.ts'
@@ -36,7 +38,7 @@ export async function settleMigration(
     default:
       // Carried through from here, it never ran at the target: nobody told the target to run it.
       if (watch.phases?.finishSent === false && isHandedOver(sight)) return takenBack(ctx, move, watch, step)
-      return uncertain(undecided(move, sight, watch), sight.evidence)
+      return uncertain(undecided(move, sight.row, watch.reported), sight.evidence)
   }
 }
 
@@ -92,13 +94,16 @@ async function stayed(ctx: ActionContext, move: Move, watch: Watch, step: Step):
   if (stopped === 'deadline') {
     return failed(stoppedError('deadline', `the migration was not done in time and was given up: ${there}`))
   }
-  if (!reported) return failed(stoppedError('not_migrated', `nothing was moved: ${there}`))
+  if (!reported) return failed(notMoved(move))
   const error = errorOf(reported, 'migrate')
   const told = { ...error, message: `${there}: ${error.message}` }
   return isTransient(reported) && ctx.task.attempt < maxAttempts
     ? retry(retryDelayMs(ctx.task.attempt), told)
     : failed(told)
 }
+
+export const notMoved = ({ name, source }: Move): TaskError =>
+  stoppedError('not_migrated', `nothing was moved: ${name} stays on ${source}`)
 
 const stoppedError = (code: string, message: string): TaskError =>
   ownError(
@@ -162,15 +167,15 @@ function runsNowhere({ name, source, target }: Move, sight: Sight, { reported }:
   }
 }
 
-function undecided({ name, source, target }: Move, sight: Sight, { reported }: Watch): TaskError {
+export function undecided({ name, source, target }: Move, row: Row, reported: HostError | null): TaskError {
   const next =
-    sight.row.outcome === 'post_copy_broken'
+    row.outcome === 'post_copy_broken'
       ? `join the hosts again: it is tried again to go on with the post-copy`
       : 'it is looked for again when both hosts answer; else look at both and give a verdict: `taskomatic task verdict`'
   return {
     ...ownError(
       'migration_unclear',
-      `what became of ${name} between ${source} and ${target} is not known: ${sight.row.why}`,
+      `what became of ${name} between ${source} and ${target} is not known: ${row.why}`,
       'look at both hosts again',
       next
     ),

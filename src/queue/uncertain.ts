@@ -3,8 +3,12 @@
 import type { JsonObject } from '../db/json.ts'
 import type { Sql } from '../db/open.ts'
 import type { ClaimedTask } from './dispatch.ts'
+import type { TaskError } from './task.ts'
 
-type UncertainRow = Omit<ClaimedTask, 'children' | 'previousAttempts' | 'takenOver'> & { bound: JsonObject | null }
+/** `error`: what is told of it. */
+export type UncertainTask = ClaimedTask & { error: TaskError | null }
+
+type UncertainRow = Omit<UncertainTask, 'children' | 'previousAttempts' | 'takenOver'> & { bound: JsonObject | null }
 
 /** Names of the resources that the task holds. */
 export async function boundClaims(db: Sql, task: number): Promise<string[]> {
@@ -16,9 +20,9 @@ export async function boundClaims(db: Sql, task: number): Promise<string[]> {
 }
 
 /** Oldest first, at most `limit`. */
-export async function uncertainTasks(db: Sql, limit = 100): Promise<ClaimedTask[]> {
+export async function uncertainTasks(db: Sql, limit = 100): Promise<UncertainTask[]> {
   const rows = await db.query<UncertainRow>(
-    `select t.id, r.attempt, t.action, t.title, t.args, t.plan, t.parent, t.priority, t.binds, b.bound, t.created_by as by
+    `select t.id, r.attempt, t.action, t.title, t.args, t.plan, t.parent, t.priority, t.binds, b.bound, t.created_by as by, r.error
      from queue.run r join queue.task t on t.id = r.task left join queue.bound b on b.task = r.task
      where r.phase = 'uncertain'
      order by r.task limit $1`,
