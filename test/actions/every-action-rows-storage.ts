@@ -87,6 +87,11 @@ export const storageRows: { readonly [action: string]: Row } = {
     again: 'refused: volume_exists',
     undo: 'undone'
   },
+  'store.set': {
+    stage: async (p) => ({ store: p.store, thinPercent: 50 }),
+    again: 'nothing to do',
+    undo: 'undone'
+  },
   'volume.resize': {
     stage: async (p) => ({ volume: await p.volume('grown'), sizeMiB: 16 }),
     again: 'nothing to do',
