@@ -10,8 +10,8 @@ import { untilEnded, type EndedTask } from './until-ended.ts'
 import { batchOf } from './workload.ts'
 
 const number = (name: string, otherwise: number) => Number(process.env[`TASKOMATIC_KILL_${name}`] ?? otherwise)
-const runs = number('RUNS', 6)
-const tasks = number('TASKS', 60)
+const runs = number('RUNS', 5)
+const tasks = number('TASKS', 40)
 const leaseMs = number('LEASE_MS', 2000)
 const firstSeed = number('SEED', 1)
 /** Runs under way at once. */
@@ -27,13 +27,16 @@ let replacing: Promise<unknown> = Promise.resolve()
 
 /** One at a time, so that there are three but for the moment in which one is replaced. */
 function killOne(dice: Dice): Promise<void> {
-  const next = replacing.then(async () => {
-    const at = dice.below(scene.engines.length)
-    await scene.engines[at]?.kill()
-    scene.engines[at] = await scene.newEngine()
-  })
+  const next = replace(replacing, dice)
   replacing = next
   return next
+}
+
+async function replace(before: Promise<unknown>, dice: Dice): Promise<void> {
+  await before
+  const at = dice.below(scene.engines.length)
+  await scene.engines[at]?.kill()
+  scene.engines[at] = await scene.newEngine()
 }
 
 /** At a random effect of this batch, and now and then a little later: just after something happened is where it is worst. */

@@ -74,6 +74,12 @@ const proofs: Readonly<Record<string, Proof>> = {
     env: { TASKOMATIC_KILL_RUNS: '500', TASKOMATIC_KILL_TASKS: '200', TASKOMATIC_KILL_LEASE_MS: '10000' },
     minutes: 150
   },
+  postmaster: {
+    what: 'PostgreSQL is killed 20 times under load: engines recover unaided, nothing lost or done twice',
+    command: test('test/faults/postmaster.test.ts'),
+    env: { TASKOMATIC_POSTMASTER_KILLS: '20' },
+    minutes: 10
+  },
   'event-cut': {
     what: "a host's events are cut for 10 s while virsh changes 50 VMs; right again within 1 s",
     command: test('test/dispatcher/watch-cut.test.ts'),
