@@ -14,6 +14,7 @@ import { getTask } from '../../src/queue/read.ts'
 import { phaseOf } from '../../src/queue/state.ts'
 import type { Task } from '../../src/queue/task.ts'
 import { startSimFleet, type SimFleet, type SimFleetOptions } from '../../src/sim/fleet.ts'
+import { seededFaults } from '../faults/seeded-faults.ts'
 import { freshDatabase } from './postgres.ts'
 import { refuseTwoWriters } from './two-writers.ts'
 
@@ -40,7 +41,7 @@ export type TestEngineOptions = {
   hosts?: number
   actions?: readonly Action[]
   fleet?: Omit<Partial<SimFleetOptions>, 'dir' | 'hosts'>
-  engine?: Partial<Pick<EngineOptions, 'workers' | 'drainMs' | 'leaseMs' | 'guardPollMs' | 'listen'>>
+  engine?: Partial<Pick<EngineOptions, 'workers' | 'drainMs' | 'leaseMs' | 'guardPollMs' | 'listen' | 'connections'>>
   /** Default true: the hosts are added before it returns. */
   addHosts?: boolean
   /** What the engines log in to instead of the server's own URL; tests themselves always use that. */
@@ -52,11 +53,15 @@ const by = 'test'
 /** The project `notify-off` runs the integration tests with engines that hear no notification. */
 const notifies = process.env['TASKOMATIC_TEST_NOTIFY'] !== 'off'
 
+/** `npm run prove -- faulty-suite`: engines whose statements are lost now and then. */
+const faultSeed = process.env['TASKOMATIC_TEST_FAULTS']
+
 export async function startTestEngine(options: TestEngineOptions = {}): Promise<TestEngine> {
   const directory = mkdtempSync(join(tmpdir(), 'tk-'))
   const fresh = await freshDatabase({ poolSize: 20 })
   const { database } = fresh
-  const url = await options.through?.(fresh.serverUrl)
+  const faulty = faultSeed === undefined ? undefined : await seededFaults(fresh.serverUrl, Number(faultSeed))
+  const url = faulty?.url ?? (await options.through?.(fresh.serverUrl))
   const engineDatabase = url === undefined ? database : openDatabase({ url, poolSize: 20 })
   const fleet = await startSimFleet({ dir: directory, hosts: options.hosts ?? 0, ...options.fleet })
   const registry = new Map([...allActions, ...(options.actions ?? []).map((action) => [action.name, action] as const)])
@@ -124,6 +129,7 @@ export async function startTestEngine(options: TestEngineOptions = {}): Promise<
     async stop() {
       await Promise.all([engine, ...others].map((each) => each.stop()))
       if (engineDatabase !== database) await engineDatabase.stop()
+      await faulty?.stop()
       await listening.stop()
       await fleet.stop()
       await fresh.drop()
