@@ -10,7 +10,7 @@ import { State } from '../model-queue/state.ts'
 import { readMoment, type OpenTask } from '../queue/wait-graph.ts'
 import { freshDatabase, type FreshDatabase } from '../support/postgres.ts'
 
-const seeds = Number(process.env['TASKOMATIC_SEEDS'] ?? 100)
+const seeds = Number(process.env['TASKOMATIC_SEEDS'] ?? 40)
 const firstSeed = Number(process.env['TASKOMATIC_SEED'] ?? 1)
 const OPERATIONS = 60
 
