@@ -142,8 +142,21 @@ function idleProgram(): Assembler {
   return asm
 }
 
+/**
+ * Counts passes in ebx and tells every 256th as one byte on the serial port, one more than the byte before: who reads those of all
+ * hosts sees whether the guest has ever gone on twice from one moment.
+ */
+function beat(asm: Assembler): void {
+  asm.emit(0x43) // inc ebx
+  asm.emit(0x84, 0xdb) // test bl,bl
+  asm.emit(0x75, 7) // jnz over the rest
+  asm.movDx(serialPort)
+  asm.emit(0x88, 0xf8) // mov al,bh
+  asm.outDxAl()
+}
+
 /** A 32-bit loop over `mib` MiB above the second, since real mode reaches only the first. */
-function dirtyProgram(mib: number): Assembler {
+function dirtyProgram(mib: number, beats: boolean): Assembler {
   const asm = new Assembler()
   begin(asm)
   asm.emit(0xe4, 0x92, 0x0c, 0x02, 0xe6, 0x92) // in al,0x92; or al,2; out 0x92,al: address line 20 on
@@ -160,7 +173,8 @@ function dirtyProgram(mib: number): Assembler {
   asm.movAx(0x10)
   asm.setDataSegments()
   outWord(asm, pmEnable, powerButton)
-  say(asm, 'B')
+  if (beats) asm.emit(0x31, 0xdb) // xor ebx,ebx
+  else say(asm, 'B')
   const again = asm.here()
   asm.movEdi(2 * mebibyte)
   asm.movEcx((mib * mebibyte) / 4096)
@@ -168,6 +182,7 @@ function dirtyProgram(mib: number): Assembler {
   asm.incrementAtEdi()
   asm.addEdi(4096)
   asm.loop(page)
+  if (beats) beat(asm)
   unlessPowerButton(asm, again)
   powerOff(asm)
 
@@ -182,11 +197,12 @@ function dirtyProgram(mib: number): Assembler {
   return asm
 }
 
-export type GuestKind = 'idle' | { dirtyMiB: number }
+/** `beats`: says no `B` but bytes that count up, see test/system/beats.ts. */
+export type GuestKind = 'idle' | { dirtyMiB: number; beats?: boolean }
 
 /** The boot sector of a guest of `kind`, padded with zeros to `diskMiB` (default 1): a raw disk image. */
 export function bootImage(kind: GuestKind = 'idle', diskMiB = 1): Buffer {
-  const { bytes } = kind === 'idle' ? idleProgram() : dirtyProgram(kind.dirtyMiB)
+  const { bytes } = kind === 'idle' ? idleProgram() : dirtyProgram(kind.dirtyMiB, kind.beats ?? false)
   if (bytes.length > sectorBytes - 2) throw new RangeError(`${bytes.length} bytes of code do not fit a boot sector`)
   const image = Buffer.alloc(diskMiB * mebibyte)
   Buffer.from(bytes).copy(image)

@@ -14,6 +14,7 @@ export type HostFilesOptions = {
   /** Lines of /etc/hosts for all hosts of the run. */
   hostsFile: string
   limits: LibvirtLimits
+  keepalive: Keepalive
   authority: Authority
   /** The public key that may log in as root. */
   authorizedKey: string
@@ -22,7 +23,15 @@ export type HostFilesOptions = {
 /** libvirtd.conf's limits; `stock` leaves the file without them: 5 requests a connection, 20 workers. */
 export type LibvirtLimits = 'stock' | { maxClientRequests: number; maxWorkers: number }
 
-function libvirtdConf({ address, uuid, limits }: HostFilesOptions): string {
+/** After how long of silence a daemon, and a migration between two of them, gives a connection up: (count + 1) × interval. */
+export type Keepalive = { intervalSeconds: number; count: number }
+
+const keepaliveLines = ({ intervalSeconds, count }: Keepalive): string[] => [
+  `keepalive_interval = ${intervalSeconds}`,
+  `keepalive_count = ${count}`
+]
+
+function libvirtdConf({ address, uuid, limits, keepalive }: HostFilesOptions): string {
   const lines = [
     'unix_sock_dir = "/run/libvirt"',
     'auth_unix_ro = "none"',
@@ -32,8 +41,7 @@ function libvirtdConf({ address, uuid, limits }: HostFilesOptions): string {
     'auth_tls = "none"', // beyond the client's certificate, which TLS itself demands
     `listen_addr = "${address}"`,
     `host_uuid = "${uuid}"`,
-    'keepalive_interval = 5',
-    'keepalive_count = 3',
+    ...keepaliveLines(keepalive),
     'log_outputs = "3:file:/var/log/libvirt/libvirtd.log"'
   ]
   if (limits !== 'stock') {
@@ -42,7 +50,7 @@ function libvirtdConf({ address, uuid, limits }: HostFilesOptions): string {
   return lines.join('\n') + '\n'
 }
 
-function qemuConf({ address }: HostFilesOptions): string {
+function qemuConf({ address, keepalive }: HostFilesOptions): string {
   return [
     'user = "root"',
     'group = "root"',
@@ -54,8 +62,7 @@ function qemuConf({ address }: HostFilesOptions): string {
     'stdio_handler = "file"', // no virtlogd here
     `migration_host = "${address}"`,
     `migration_address = "${address}"`,
-    'keepalive_interval = 5',
-    'keepalive_count = 3',
+    ...keepaliveLines(keepalive),
     'vnc_listen = "127.0.0.1"\n'
   ].join('\n')
 }

@@ -14,7 +14,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createAuthority } from './certificates.ts'
 import { run, type CommandOptions } from './command.ts'
-import { copyCapabilities, createSshKey, writeHostFiles, type LibvirtLimits } from './host-files.ts'
+import { copyCapabilities, createSshKey, writeHostFiles, type Keepalive, type LibvirtLimits } from './host-files.ts'
 import { Machine } from './machine.ts'
 import { managerAddress, Switch } from './switch.ts'
 
@@ -28,6 +28,8 @@ export type HostsOptions = {
   count?: number
   /** Default: room for 32 requests a connection and 64 workers, so that tests of other things do not meet the limits. */
   limits?: LibvirtLimits
+  /** Default: a silent peer is given up after 20 s. */
+  keepalive?: Keepalive
 }
 
 export type TestHost = {
@@ -50,12 +52,16 @@ export type TestHost = {
 
 /** Starts the hosts and waits until each answers. Needs what test/harness/parts.ts lists for `real hosts`. */
 export async function startHosts(options: HostsOptions = {}): Promise<Hosts> {
-  const { count = 3, limits = { maxClientRequests: 32, maxWorkers: 64 } } = options
+  const {
+    count = 3,
+    limits = { maxClientRequests: 32, maxWorkers: 64 },
+    keepalive = { intervalSeconds: 5, count: 3 }
+  } = options
   if (!Number.isInteger(count) || count < 1 || count > 9) throw new RangeError(`${count} hosts: 1 to 9 are possible`)
   await removeLeftovers()
   const hosts = new Hosts(await createDirectory(), count)
   try {
-    await hosts.start(limits)
+    await hosts.start({ limits, keepalive })
     return hosts
   } catch (error) {
     await hosts.stop()
@@ -146,12 +152,12 @@ export class Hosts {
   }
 
   /** Used once, by `startHosts`. */
-  async start(limits: LibvirtLimits): Promise<void> {
+  async start(settings: { limits: LibvirtLimits; keepalive: Keepalive }): Promise<void> {
     for (const place of [this.shared, this.tls.directory, join(this.directory, 'ssh')]) await mkdir(place)
     // Mount points; the daemon makes most of them at its first start anyway.
     const places = ['/etc/libvirt', '/etc/pki', '/var/lib/libvirt', '/var/cache/libvirt', '/var/log/libvirt']
     for (const place of places) await mkdir(place, { recursive: true })
-    await this.writeFiles(limits)
+    await this.writeFiles(settings)
     await this.network.start(join(this.directory, 'hosts'))
     const ssh = this.asManager('ssh', ['-F', this.ssh.config])
     await writeFile(this.ssh.command, `#!/bin/sh\nexec ${ssh.command} ${ssh.args.join(' ')} "$@"\n`, { mode: 0o755 })
@@ -168,7 +174,7 @@ export class Hosts {
     await Promise.all(rest.map((machine) => machine.boot()))
   }
 
-  private async writeFiles(limits: LibvirtLimits): Promise<void> {
+  private async writeFiles(settings: { limits: LibvirtLimits; keepalive: Keepalive }): Promise<void> {
     const authority = await createAuthority(join(this.directory, 'authority'))
     const client = await authority.issue('manager', { names: `DNS:manager,IP:${managerAddress}`, usage: 'clientAuth' })
     await copyFile(authority.ca, this.tls.ca)
@@ -186,7 +192,7 @@ export class Hosts {
     const known: string[] = []
     for (const { name, address, uuid, directory } of this.machines) {
       const own = { name, address, uuid, directory }
-      const { sshHostKey } = await writeHostFiles({ ...own, hostsFile, limits, authority, authorizedKey })
+      const { sshHostKey } = await writeHostFiles({ ...own, hostsFile, ...settings, authority, authorizedKey })
       known.push(`${name},${address} ${sshHostKey}\n`)
     }
     await writeFile(knownHosts, known.join(''))

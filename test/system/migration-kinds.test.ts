@@ -1,8 +1,7 @@
 // Other migrations on real libvirt and QEMU: carried through from here on a block device, with the disks, with a broken post-copy.
 // What both hosts show is read by virsh as well.
 
-import { execFileSync } from 'node:child_process'
-import { mkdir, rm, stat, writeFile } from 'node:fs/promises'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest'
 import { vmCreate } from '../../src/actions/vm-create.ts'
@@ -16,27 +15,7 @@ import { AnyStage, errorIn, textOf, type Ran } from '../actions/stage.ts'
 import { describeWith } from '../harness/parts.ts'
 import { bootImage, type GuestKind } from './guest.ts'
 import { startHosts, type Hosts } from './hosts.ts'
-
-/** A block device that all hosts see at one path, as a shared LUN; undefined where the machine cannot make one. */
-async function makeLun(
-  name: string,
-  image: string
-): Promise<{ directory: string; remove: () => Promise<void> } | undefined> {
-  const directory = `/dev/${name}`
-  try {
-    const device = execFileSync('losetup', ['--find', '--show', image], { encoding: 'utf8', stdio: 'pipe' }).trim()
-    const remove = async () => {
-      execFileSync('losetup', ['--detach', device])
-      await rm(directory, { recursive: true, force: true })
-    }
-    const { rdev } = await stat(device)
-    await mkdir(directory)
-    execFileSync('mknod', [join(directory, 'disk0'), 'b', String(rdev >> 8), String(rdev & 0xff)])
-    return { directory, remove }
-  } catch {
-    return undefined
-  }
-}
+import { makeLun } from './lun.ts'
 
 describeWith('real hosts', 'migrations of other kinds', () => {
   let hosts: Hosts

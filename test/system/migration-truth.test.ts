@@ -1,9 +1,8 @@
 // What real libvirt and QEMU leave behind when a migration is broken, and that the action tells it right: each outcome is read
-// off both hosts by virsh as well. Unix sockets stay reachable while the hosts' network is cut.
+// off both hosts by virsh as well. Hosts that fall silent are fault-matrix.test.ts.
 
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
 import { vmCreate } from '../../src/actions/vm-create.ts'
 import { vmDelete } from '../../src/actions/vm-delete.ts'
@@ -125,36 +124,5 @@ describeWith('real hosts', 'a migration that goes wrong', () => {
     await expect.poll(() => seen('h2'), { timeout: 15_000 }).toBe('absent')
     const again = await stage.run(vmMigrate, { vm: uuid, ...unsafe, postCopy: true })
     expect(again.outcome, told(again)).toMatchObject({ outcome: 'complete' })
-  }, 90_000)
-
-  test('the link cut just after the target resumed: one running copy, whatever the source has heard', async () => {
-    await started('idle')
-    const resumed = Promise.withResolvers<void>()
-    const unlisten = connections.host('h2').onChange((change) => {
-      if (change.kind === 'vm' && change.uuid === uuid && change.event === 'resumed') resumed.resolve()
-    })
-    const ran = stage.run(vmMigrate, { vm: uuid, ...unsafe })
-    await resumed.promise
-    await hosts.cutLink('h2')
-    const after = await ran
-    unlisten()
-    await hosts.restoreLink('h2')
-    console.log(`after the cut: ${told(after)}; h1 ${await seen('h1')}, h2 ${await seen('h2')}`)
-    expect(after.outcome, told(after)).toMatchObject({ outcome: 'complete' })
-    expect([await seen('h1'), await seen('h2')]).toEqual(['absent', 'running (migrated)'])
-  }, 120_000)
-
-  // Last: the hosts take a while to find one that was away.
-  test('a target that loses its power leaves the guest running at the source', async () => {
-    await started(dirty)
-    const ran = stage.run(vmMigrate, { vm: uuid, ...endless })
-    await underWay()
-    await hosts.crash('h2')
-    await delay(500)
-    await hosts.boot('h2')
-    await stage.reachable('h2')
-    expect((await ran).outcome, told(await ran)).toMatchObject({ outcome: expect.stringMatching(/failed|uncertain/) })
-    expect(await stage.task(vmMigrate, { vm: uuid, ...unsafe }).probe()).toMatchObject({ happened: 'no' })
-    expect(await seen('h1')).toMatch(/^running/)
   }, 90_000)
 })

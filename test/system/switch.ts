@@ -43,7 +43,9 @@ export class Switch {
 
   /** Gives the namespace of process `pid` an interface `eth0` with `address`, known here as `name`. */
   async plugIn(name: string, pid: number, address: string): Promise<void> {
-    await this.ip('link', 'add', name, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', String(pid))
+    // A host has one card, whenever it is switched on: with another the others would look for the old one for a while.
+    const card = `02:00:00:00:00:${address.split('.').at(-1)!.padStart(2, '0')}`
+    await this.ip('link', 'add', name, 'type', 'veth', 'peer', 'name', 'eth0', 'address', card, 'netns', String(pid))
     await this.restore(name)
     await this.ip('link', 'set', name, 'up')
     const script = `ip link set lo up && ip addr add ${address}/24 dev eth0 && ip link set eth0 up`

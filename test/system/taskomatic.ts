@@ -57,6 +57,7 @@ export class Taskomatic {
     return this.#log.join('\n')
   }
 
+  /** Once more after a `kill`, on what that one left. */
   async start(words: readonly string[]): Promise<void> {
     const inside = this.#enter(program, ['server', '--port', '0', ...words])
     // TERM, so that a server whose test was killed still ends its own PostgreSQL.
@@ -131,6 +132,15 @@ export class Taskomatic {
     const value = new RegExp(`^${name} (.*)$`, 'm').exec(text)?.[1]
     if (value === undefined) throw new Error(`no ${name} in ${text}`)
     return Number(value)
+  }
+
+  /** Ends the server by SIGKILL, and nothing else: what it kept stays. */
+  async kill(): Promise<void> {
+    const child = this.#child
+    if (!child) return
+    const ended = once(child, 'exit')
+    child.kill('SIGKILL')
+    await ended
   }
 
   /** Drains and ends the server, and removes what it kept. May be called twice. */
