@@ -26,6 +26,7 @@ export const networkDelete = action({
   name: 'network.delete',
   summary: 'Stop and undefine a network that no running VM uses',
   args: networkArgs,
+  irreversible: true,
   title: ({ host, network }) => `Delete network ${network} on ${host}`,
   claims: networkClaims,
   check(given, state) {

@@ -26,6 +26,7 @@ export const poolDelete = action({
   name: 'pool.delete',
   summary: 'Stop and undefine a pool; its data stays',
   args,
+  irreversible: true,
   title: ({ host, pool }) => `Delete pool ${pool} on ${host}`,
   claims: (given, state) => poolClaims(given, state, given.onlyThisHost ? 'shared' : 'exclusive'),
   check(given, state) {

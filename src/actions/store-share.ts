@@ -46,6 +46,7 @@ export const storeShare = action({
   name: 'store.share',
   summary: 'Declare, and prove, that pools of several hosts are one store',
   args,
+  irreversible: true,
   title: ({ store, pools }) => `Share store ${store} among ${pools.map(({ host }) => host).join(', ')}`,
   claims: ({ store, pools }, state) => [
     exclusive(resource.store(store)),

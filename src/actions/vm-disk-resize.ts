@@ -49,6 +49,7 @@ export const vmDiskResize = action({
   name: 'vm.disk.resize',
   summary: "Make a VM's disk larger, also while it runs",
   args,
+  irreversible: true,
   fillIn(given, state) {
     const disk = diskNamed(state.vm(given.vm), given.disk)
     const volume = volumeOf(disk)

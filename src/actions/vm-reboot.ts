@@ -33,6 +33,7 @@ export const vmReboot = action({
   name: 'vm.reboot',
   summary: 'Ask the guest to reboot',
   args,
+  irreversible: true,
   title: ({ vm }, state) => vmTitle('Reboot', vm, state),
   claims: ({ vm }, state) => vmClaims(vm, state),
   check(given, state) {

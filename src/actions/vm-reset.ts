@@ -18,6 +18,7 @@ export const vmReset = action({
   name: 'vm.reset',
   summary: 'Reset a VM without asking the guest',
   args,
+  irreversible: true,
   title: ({ vm }, state) => vmTitle('Reset', vm, state),
   claims: ({ vm }, state) => vmClaims(vm, state),
   check(given, state) {

@@ -22,6 +22,14 @@ test('every action has its row', () => {
   expect(Object.keys(rows).toSorted()).toEqual([...registry.keys()].toSorted())
 })
 
+/** Looks change nothing; moves are tasks of their own; a limit is set back by setting it. */
+const nothingToTakeBack = /changes nothing|tasks of their own|what it was before/
+
+test.each(Object.entries(rows))('%s is marked before it runs if it cannot be undone', (name, { undo }) => {
+  const isFinal = typeof undo === 'string' && undo !== 'undone' && !nothingToTakeBack.test(undo)
+  expect(registry.get(name)?.irreversible ?? false).toBe(isFinal)
+})
+
 let world: World
 const trials = new Map<string, Trial>()
 const ends = new Map<string, number>()

@@ -80,6 +80,12 @@ const proofs: Readonly<Record<string, Proof>> = {
     env: { TASKOMATIC_POSTMASTER_KILLS: '20' },
     minutes: 10
   },
+  'every-action': {
+    what: 'every action, with each of its calls refused, lost before and lost after its effect: truthful ends, clean slates',
+    command: test('test/actions/every-action.test.ts'),
+    env: { TASKOMATIC_EVERY_WAY: '1' },
+    minutes: 10
+  },
   'event-cut': {
     what: "a host's events are cut for 10 s while virsh changes 50 VMs; right again within 1 s",
     command: test('test/dispatcher/watch-cut.test.ts'),
