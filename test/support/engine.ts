@@ -53,7 +53,7 @@ const by = 'test'
 /** The project `notify-off` runs the integration tests with engines that hear no notification. */
 const notifies = process.env['TASKOMATIC_TEST_NOTIFY'] !== 'off'
 
-/** `npm run prove -- faulty-suite`: engines whose statements are lost now and then. */
+/** With TASKOMATIC_TEST_FAULTS=SEED: engines whose statements are lost now and then. */
 const faultSeed = process.env['TASKOMATIC_TEST_FAULTS']
 
 export async function startTestEngine(options: TestEngineOptions = {}): Promise<TestEngine> {
@@ -78,6 +78,7 @@ export async function startTestEngine(options: TestEngineOptions = {}): Promise<
       ...engineOptions
     })
   const engine = await start(options.engine)
+  faulty?.begin()
   const submitter = createSubmitter({ database, registry })
   const waiters = new Set<() => void>()
   const listening = await database.listen(channels.event, () => {
