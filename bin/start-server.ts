@@ -77,9 +77,11 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     await mkdir(stateDirectory, { recursive: true, mode: 0o700 })
     const token = await openToken(tokenFile(stateDirectory))
     const databaseUrl = options.databaseUrl ?? (await startOwnDatabase(stateDirectory, log, stops))
+    const leaseMs = options.leaseMs ?? DEFAULT_LEASE_MS
     const database = openDatabase({
       url: databaseUrl,
       poolSize: 20,
+      idleInTransactionMs: leaseMs,
       applicationName: 'taskomatic',
       onError
     })
@@ -92,7 +94,6 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       onError
     })
     stops.push(() => reads.stop())
-    const leaseMs = options.leaseMs ?? DEFAULT_LEASE_MS
     const beats = openDatabase({
       url: databaseUrl,
       poolSize: 1,

@@ -63,6 +63,7 @@ export class DatabaseError extends Error {
 const CODE_BY_STATE: { [state: string]: DatabaseErrorCode } = {
   '40001': 'conflict',
   '40P01': 'conflict',
+  '25P03': 'unavailable', // its transaction was idle for too long
   '42501': 'refused',
   '55P03': 'timeout',
   '57014': 'timeout',

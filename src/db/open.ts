@@ -36,6 +36,11 @@ export type DatabaseOptions = {
   applicationName?: string
   /** For every statement of this pool; 0 = none. Default 0. */
   statementTimeoutMs?: number
+  /**
+   * A transaction in which nothing is asked for so long is ended by the server, e.g. of a process that was stopped in the middle: what it
+   * has locked, its lease above all, must not be so for as long as it stands still. Default 10,000; at most the lease.
+   */
+  idleInTransactionMs?: number
   /** Without an answer for so long the connection counts as lost, e.g. since its other end is gone and says nothing; 0 = wait. Default 0. */
   answerTimeoutMs?: number
   /** How long to wait for a connection, a free one or a new one. Default 10,000. */
@@ -77,6 +82,7 @@ function clientConfig(options: DatabaseOptions): pg.ClientConfig {
     connectionTimeoutMillis: options.connectTimeoutMs ?? 10_000,
     keepAlive: true,
     types,
+    idle_in_transaction_session_timeout: Math.ceil(options.idleInTransactionMs ?? 10_000),
     ...(options.statementTimeoutMs ? { statement_timeout: options.statementTimeoutMs } : {}),
     ...(options.answerTimeoutMs ? { query_timeout: options.answerTimeoutMs } : {})
   }

@@ -256,6 +256,7 @@ class RunningDispatcher implements Dispatcher {
     // After a lost lease the task may have come back to us, with a slot of its own.
     if (this.#slots.get(task.id) === slot) this.#slots.delete(task.id)
     if (end) this.#begun.set(end, begun)
+    if (end?.outcome === 'uncertain') this.#lookAgain.soon(task.id)
     if (end && task.parent !== null && (end.outcome === 'failed' || end.outcome === 'cancelled'))
       this.#badParts.add(end)
     this.#record(end)
@@ -317,10 +318,13 @@ class RunningDispatcher implements Dispatcher {
     this.wake()
   }
 
-  /** Tasks whose dispatcher is gone, and such as were given to us unheard, go on here: each is looked for before anything is done. */
+  /**
+   * Tasks whose dispatcher is gone, and such as were given to us unheard, go on here: each is looked for before anything is done. They
+   * do not wait for a free slot: whoever is gone has left as many as he had, so that over all dispatchers no more run than before.
+   */
   async #takeOver(): Promise<void> {
-    if (this.#free() <= 0 || !this.#lease.mayWrite) return
-    const taken = await this.#exchange.takeOver(() => this.#free())
+    if (this.#stopping || !this.#lease.mayWrite) return
+    const taken = await this.#exchange.takeOver(() => (this.#stopping ? 0 : 2 * this.#workers - this.#slots.size))
     for (const { id, action } of taken)
       this.#options.log.warn({ task: id, action }, 'taken over: the dispatcher that ran it is gone')
     if (taken.length > 0) await this.#cancelAsked()
@@ -332,6 +336,7 @@ class RunningDispatcher implements Dispatcher {
 
   async #lookForReady(): Promise<void> {
     await this.#cancelAsked()
+    await this.#lookAgain.recent()
     await this.#guard.lookForReady()
   }
 

@@ -1,4 +1,4 @@
-// Tasks of which nobody could tell whether they happened: looked for again whenever a host comes up, and now and then. What an
+// Tasks of which nobody could tell whether they happened: looked for again soon, whenever a host comes up, and now and then. What an
 // operator says of a host that is off settles what was bound to it.
 import type { Logger } from 'pino'
 import type { Action, Probe } from '../actions/action.ts'
@@ -64,6 +64,10 @@ async function settleOff(looking: Looking, task: UncertainTask, host: string): P
 /** Of one host that was confirmed off all are settled at once. */
 const mostUncertain = 10_000
 
+/** The first look again is after this; each further one after twice as long. */
+const soonMs = 1000
+const soonTimes = 4
+
 export type LookAgainParts = {
   /** Undefined: not now. */
   looking: () => Looking | undefined
@@ -79,6 +83,8 @@ export class LookAgain {
   readonly #log: Logger
   readonly #looksAt: LookAgainParts['looksAt']
   readonly #onEnd: LookAgainParts['onEnd']
+  /** When those that were told here a moment ago are looked for again, by performance.now(), and how often they were. */
+  readonly #recent = new Map<number, { at: number; looks: number }>()
   #busy = false
 
   constructor({ looking, log, looksAt, onEnd }: LookAgainParts) {
@@ -88,13 +94,35 @@ export class LookAgain {
     this.#onEnd = onEnd
   }
 
-  async round(): Promise<void> {
+  /** Looked for here in a second, and a few times more: much that is not decided yet is so within moments, e.g. a guest that just starts. */
+  soon(task: number): void {
+    this.#recent.set(task, { at: performance.now() + soonMs, looks: 0 })
+  }
+
+  /** Those that are to be looked for soon, if it is time for any. */
+  async recent(): Promise<void> {
+    const now = performance.now()
+    const due = new Set([...this.#recent].filter(([, { at }]) => at <= now).map(([task]) => task))
+    if (due.size === 0 || this.#busy) return
+    for (const task of due) {
+      const looks = (this.#recent.get(task)?.looks ?? 0) + 1
+      if (looks < soonTimes) this.#recent.set(task, { at: now + soonMs * 2 ** looks, looks })
+      else this.#recent.delete(task)
+    }
+    await this.#look((task) => due.has(task.id))
+  }
+
+  round(): Promise<void> {
+    return this.#look((task) => this.#looksAt(boundPlace(task).host))
+  }
+
+  async #look(wants: (task: UncertainTask) => boolean): Promise<void> {
     const looking = this.#looking()
     if (this.#busy || !looking) return
     this.#busy = true
     try {
       for (const task of await uncertainTasks(looking.database, mostUncertain)) {
-        if (!this.#looksAt(boundPlace(task).host)) continue
+        if (!wants(task)) continue
         const end = await probeTask(looking, task).catch((error: unknown) => {
           this.#log.info({ err: error, task: task.id }, 'it still cannot be told whether it happened')
           return null

@@ -23,6 +23,7 @@ export type EngineProcessOptions = {
 export type LogLine = { level: number; msg?: string; [key: string]: unknown }
 
 let database: Database | undefined
+let beats: Database | undefined
 let engine: Engine | undefined
 const running = (): Engine => {
   if (!engine) throw new Error('the engine has not been started')
@@ -33,9 +34,18 @@ const handlers = {
   async start(options: EngineProcessOptions): Promise<void> {
     const { url, poolSize = 10, level = 'warn', ...rest } = options
     const log = pino({ level }, { write: (line: string) => tell({ log: JSON.parse(line) as LogLine }) })
-    database = openDatabase({ url, poolSize, applicationName: `engine ${process.pid}`, onError: () => undefined })
+    const { leaseMs = 10_000 } = rest
+    database = openDatabase({
+      url,
+      poolSize,
+      applicationName: `engine ${process.pid}`,
+      idleInTransactionMs: leaseMs,
+      onError: () => undefined
+    })
+    beats = openDatabase({ url, poolSize: 1, answerTimeoutMs: leaseMs / 3, onError: () => undefined })
     engine = await startEngine({
       database,
+      beats,
       registry,
       log,
       definitionKey: Buffer.alloc(32, 7),
@@ -52,6 +62,7 @@ const handlers = {
   async stop(): Promise<void> {
     await engine?.stop()
     await database?.stop()
+    await beats?.stop()
   }
 }
 

@@ -34,7 +34,7 @@ export class Processes {
   }
 
   /** An engine that has registered its dispatcher. */
-  async engine(options: EngineProcessOptions): Promise<EngineProcess> {
+  async engine(options: EngineProcessOptions, env: Record<string, string> = {}): Promise<EngineProcess> {
     const hearers = new Set<(line: LogLine) => void>()
     const logs: LogLine[] = []
     const onTold = (told: unknown) => {
@@ -43,7 +43,7 @@ export class Processes {
       if (logs.length > 1000) logs.shift()
       for (const hear of hearers) hear(log)
     }
-    const remote = await startRemote<EngineHandlers>('engine-process.ts', { onTold })
+    const remote = await startRemote<EngineHandlers>('engine-process.ts', { onTold, env })
     this.#remotes.add(remote)
     await remote.call.start(options)
     return {

@@ -51,6 +51,24 @@ const proofs: Readonly<Record<string, Proof>> = {
     env: { TASKOMATIC_SEEDS: '500' },
     minutes: 5
   },
+  takeover: {
+    what: 'kill -9 of one of 3 dispatchers, 10 times: its tasks run or are looked for elsewhere within the lease and 2 s, never before',
+    command: [...test('test/faults/dispatchers.test.ts'), '-t', 'kill -9'],
+    env: { TASKOMATIC_DISPATCHERS_KILLS: '10', TASKOMATIC_DISPATCHERS_LEASE_MS: '10000' },
+    minutes: 6
+  },
+  stopped: {
+    what: 'SIGSTOP of a dispatcher for three leases, 20 times: every late report is refused',
+    command: [...test('test/faults/dispatchers.test.ts'), '-t', 'SIGSTOP'],
+    env: { TASKOMATIC_DISPATCHERS_STOPS: '20', TASKOMATIC_DISPATCHERS_LEASE_MS: '2000' },
+    minutes: 5
+  },
+  cancel: {
+    what: '200 running migrations are cancelled from another process: the abort reaches the host within 1 s (p99)',
+    command: [...test('test/faults/dispatchers.test.ts'), '-t', 'cancelled'],
+    env: { TASKOMATIC_DISPATCHERS_CANCELS: '200' },
+    minutes: 4
+  },
   'order-crowd': {
     what: '60 crowds of clients and dispatchers at once on few resources, by fresh seeds',
     command: test('test/queue/order-property.test.ts'),

@@ -22,6 +22,8 @@ export type TestEngine = {
   database: Database
   /** Logs in as one who may write the queue's tables. */
   ownerUrl: string
+  /** Logs in as the server does. */
+  serverUrl: string
   engine: Engine
   /** Another engine on the same database and hosts, as another process has it. It is stopped with this one. */
   another(options?: TestEngineOptions['engine']): Promise<Engine>
@@ -116,6 +118,7 @@ export async function startTestEngine(options: TestEngineOptions = {}): Promise<
   return {
     database,
     ownerUrl: fresh.ownerUrl,
+    serverUrl: fresh.serverUrl,
     engine,
     async another(more = options.engine) {
       const other = await start(more)
