@@ -9,6 +9,7 @@ import type { Staging } from '../staging/staging.ts'
 import { HostConnections, type HostConnectionsOptions } from '../host/connections.ts'
 import { startAutostarter, type Autostarter } from './autostart.ts'
 import { startDispatcher, type Dispatcher, type DispatcherOptions } from './dispatcher.ts'
+import { fenced } from './fenced.ts'
 import { startDefinitionKeeper } from './keep-definitions.ts'
 import { Lease } from './lease.ts'
 import { readInstance } from '../inventory/installation.ts'
@@ -90,6 +91,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     connect: (address) => hosts.connect(address),
     observer: createObserver({
       database,
+      writes: fenced(database, () => lease.takenUnder),
       hosts: {
         host: (name) => hosts.host(name),
         setHosts(list) {

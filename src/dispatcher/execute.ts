@@ -107,7 +107,7 @@ async function runOrProbe(
     if (task.takenOver && action.bindTo) return againAtOnce(step())
     return await action.run(context, task.args)
   } catch (error) {
-    if (error instanceof HostError && error.code === 'fenced') return later(error, step())
+    if (isOver(error) || (error instanceof HostError && error.code === 'fenced')) return later(error, step())
     // What was sent before the database went away may have happened.
     if (error instanceof DatabaseError) return uncertain(faultOf(error, step()), null)
     if (task.takenOver && error instanceof HostError) return uncertain(faultOf(error, 'probe'), null)
@@ -116,9 +116,13 @@ async function runOrProbe(
   }
 }
 
+/** It is no longer ours; whatever is reported of it is refused. */
+const isOver = (error: unknown): boolean =>
+  error instanceof QueueError && (error.code === 'lease_lost' || error.code === 'stale_attempt')
+
 /** Nothing is wrong with the task: our lease was too old, or the database was away. */
 export const isPassing = (error: unknown): boolean =>
-  error instanceof DatabaseError || (error instanceof HostError && error.code === 'fenced')
+  isOver(error) || error instanceof DatabaseError || (error instanceof HostError && error.code === 'fenced')
 
 export const later = (error: unknown, step: string | undefined) =>
   ({ outcome: 'retry', afterMs: 1000, error: faultOf(error, step) }) as const

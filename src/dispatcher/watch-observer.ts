@@ -25,6 +25,8 @@ import { createSights, type Sights } from './sights.ts'
 
 export type ObserverParts = {
   database: Database
+  /** For what is written of a task's own accord, which only its dispatcher may (fenced.ts). Default: the database. */
+  writes?: Database
   /** HostConnections has these. `setHosts`: from now on these are the hosts that there are. */
   hosts: { host(name: string): Host; setHosts(hosts: readonly KnownHost[]): void }
   /** 32 bytes; loadDefinitionKey of src/inventory/definitions.ts. */
@@ -38,7 +40,15 @@ export type ObserverParts = {
 }
 
 export function createObserver(parts: ObserverParts): Observer {
-  const { database, hosts, definitionKey, onConfirmedOff, onSeen, sights = createSights(database) } = parts
+  const {
+    database,
+    writes = database,
+    hosts,
+    definitionKey,
+    onConfirmedOff,
+    onSeen,
+    sights = createSights(database)
+  } = parts
   const places = gather((uuids: string[]) => allWhereabouts(database, uuids), { atOnce: 2 })
   const bound = gather(
     async (bindings: { uuid: string; host: string }[]) => {
@@ -64,7 +74,7 @@ export function createObserver(parts: ObserverParts): Observer {
       await observeHost(database, host, hosts.host(host))
     },
     async forgetHost(host) {
-      const inTheWay = await database.transaction(async (tx) => {
+      const inTheWay = await writes.transaction(async (tx) => {
         const names = await mayRunOn(tx, host)
         if (names.length === 0) await forgetHost(tx, host)
         return names
@@ -73,18 +83,18 @@ export function createObserver(parts: ObserverParts): Observer {
       return inTheWay
     },
     async addHost(host) {
-      await addHost(database, host)
+      await addHost(writes, host)
       await hostsChanged()
     },
     async setCordon(host, cordon) {
-      await setCordon(database, host, cordon)
+      await setCordon(writes, host, cordon)
       if (cordon) return
       // Once it is open: tasks that were bound to it, and those that fitted nowhere.
       await unpark(database, resource.hostGate(host))
       await unpark(database, anyRoom)
     },
     async confirmOff(host, statement) {
-      if (!(await confirmOff(database, host, statement))) return false
+      if (!(await confirmOff(writes, host, statement))) return false
       // What waits for the host learns that it will not come, and what nobody could tell is settled.
       await unpark(database, `host/${host}`)
       await unpark(database, resource.hostGate(host))
@@ -92,34 +102,34 @@ export function createObserver(parts: ObserverParts): Observer {
       return true
     },
     isConfirmedOff: (host) => isConfirmedOff(database, host),
-    leaveBehind: (uuid, host) => database.transaction((tx) => leaveBehind(tx, uuid, host)),
-    setImage: (name, image) => (image ? putImage(database, { ...image, name }) : dropImage(database, name)),
-    setLabels: (kind, name, change) => database.transaction((tx) => changeLabels(tx, kind, name, change)),
+    leaveBehind: (uuid, host) => writes.transaction((tx) => leaveBehind(tx, uuid, host)),
+    setImage: (name, image) => (image ? putImage(writes, { ...image, name }) : dropImage(writes, name)),
+    setLabels: (kind, name, change) => writes.transaction((tx) => changeLabels(tx, kind, name, change)),
     async setLimit(key, cap) {
       const before = (await readLimits(database)).find((limit) => limit.key === key && limit.own)?.cap ?? null
-      await setCap(database, key, cap)
+      await setCap(writes, key, cap)
       return before
     },
     async setStore(store, percents) {
-      const before = await setCounted(database, store, percents)
+      const before = await setCounted(writes, store, percents)
       await unpark(database, storeRoomKey(store))
       return before
     },
-    shareStore: (store, pools) => database.transaction((tx) => shareStore(tx, store, pools)),
+    shareStore: (store, pools) => writes.transaction((tx) => shareStore(tx, store, pools)),
     whereabouts: (uuid) => places(uuid),
     vmFacts: async (uuid) => (await loadVms(database, [[uuid]])).get(resource.vm(uuid)),
     bindWhereabouts: async (uuid, host) => void (await bound({ uuid, host })),
-    keepDefinition: (uuid, host, xml) => keepDefinition(database, definitionKey, { uuid, host, xml }),
-    keepSnapshots: (uuid, host, snapshots) => keepSnapshots(database, definitionKey, { uuid, host, snapshots }),
+    keepDefinition: (uuid, host, xml) => keepDefinition(writes, definitionKey, { uuid, host, xml }),
+    keepSnapshots: (uuid, host, snapshots) => keepSnapshots(writes, definitionKey, { uuid, host, snapshots }),
     keptSnapshots: (uuid) => readKeptSnapshots(database, definitionKey, uuid),
-    dropKeptSnapshots: (uuid) => dropKeptSnapshots(database, uuid),
+    dropKeptSnapshots: (uuid) => dropKeptSnapshots(writes, uuid),
     keptDefinition: (uuid) => readDefinition(database, definitionKey, uuid),
-    keepBeforeEdit: (uuid, host, xml) => keepBeforeEdit(database, definitionKey, { uuid, host, xml }),
-    noteEdited: (uuid, digest) => noteEdited(database, uuid, digest),
+    keepBeforeEdit: (uuid, host, xml) => keepBeforeEdit(writes, definitionKey, { uuid, host, xml }),
+    noteEdited: (uuid, digest) => noteEdited(writes, uuid, digest),
     beforeEdit: (uuid) => readBeforeEdit(database, definitionKey, uuid),
-    noteSaved: (uuid, host, task) => noteSaved(database, uuid, host, task),
-    forgetSaved: (uuid) => forgetSaved(database, uuid),
-    setAutostart: (uuid, start, by) => setAutostart(database, uuid, start, by)
+    noteSaved: (uuid, host, task) => noteSaved(writes, uuid, host, task),
+    forgetSaved: (uuid) => forgetSaved(writes, uuid),
+    setAutostart: (uuid, start, by) => setAutostart(writes, uuid, start, by)
   }
 }
 

@@ -33,6 +33,11 @@ export async function unregisterDispatcher(db: Sql, dispatcher: number): Promise
   await db.query('select queue.unregister_dispatcher($1)', [dispatcher])
 }
 
+/** In the transaction of what a task writes elsewhere. @throws QueueError lease_lost: it is no longer the dispatcher's to write */
+export async function proveLease(tx: Sql, dispatcher: number): Promise<void> {
+  await raised(tx.query('select queue.prove_lease($1)', [dispatcher]))
+}
+
 export type End = { task: number; attempt: number } & (
   | { outcome: 'complete'; result: Json }
   | { outcome: 'failed'; error: TaskError }

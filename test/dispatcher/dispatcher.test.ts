@@ -1,7 +1,15 @@
 // What the dispatcher does with tasks, on a real queue; the actions are made here so that their timing is known.
 import { Type } from 'typebox'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { action, complete, failed, impossible, possible, type Outcome } from '../../src/actions/action.ts'
+import {
+  action,
+  complete,
+  failed,
+  impossible,
+  possible,
+  type Observer,
+  type Outcome
+} from '../../src/actions/action.ts'
 import { openDatabase } from '../../src/db/open.ts'
 import { HostError } from '../../src/host/error.ts'
 import { unpark } from '../../src/queue/dispatch.ts'
@@ -24,7 +32,8 @@ function gate(): Gate {
 const gates = new Map<string, Gate>()
 const order: string[] = []
 let parkedOnce = false
-let behave: (name: string, signal: AbortSignal) => Promise<Outcome> = () => Promise.resolve(complete())
+let behave: (name: string, signal: AbortSignal, observe: Observer) => Promise<Outcome> = () =>
+  Promise.resolve(complete())
 
 const work = action({
   name: 'test.work',
@@ -39,7 +48,7 @@ const work = action({
     const waiting = gates.get(name)
     waiting?.begin()
     await waiting?.opened
-    const outcome = await behave(name, ctx.signal)
+    const outcome = await behave(name, ctx.signal, ctx.observe)
     order.push(`${name} ends`)
     return outcome
   },
@@ -173,9 +182,12 @@ test('what was taken under a lease that is lost writes nothing, although the pro
     const held = gate()
     gates.set('held', held)
     const fences: (string | undefined)[] = []
-    behave = (name) => {
-      if (name === 'held') fences.push(engine.engine.dispatcher.whyFenced())
-      return Promise.resolve(complete())
+    const written: unknown[] = []
+    behave = async (name, _, observe) => {
+      if (name !== 'held') return complete()
+      fences.push(engine.engine.dispatcher.whyFenced())
+      written.push(await observe.setLimit('late', fences.length).catch((error: unknown) => error))
+      return complete()
     }
     const id = await engine.submit('test.work', { name: 'held', on: 'z' })
     await held.started
@@ -186,6 +198,9 @@ test('what was taken under a lease that is lost writes nothing, although the pro
     expect(engine.engine.dispatcher.whyFenced()).toBeUndefined()
     held.open()
     await expect.poll(() => fences).toEqual([undefined, expect.stringMatching(/had taken the task/)])
+    // Neither to hosts nor to the database.
+    await expect.poll(() => written).toEqual([null, expect.objectContaining({ code: 'lease_lost' })])
+    expect(await owner.query(`select cap from queue.cap where key = 'late'`)).toEqual([{ cap: 1 }])
   } finally {
     behave = () => Promise.resolve(complete())
     await owner.stop()

@@ -84,27 +84,27 @@ const runsOf = (dispatcher: number) =>
   )
 async function dispatcherOf({ pid }: EngineProcess): Promise<{ id: number; expires: number } | undefined> {
   const [row] = await fresh.database.query<{ id: number; expires: number }>(
-    `select id, extract(epoch from expires_at) * 1000 as expires from queue.dispatcher where name like '%/' || $1 order by id desc`,
+    `select id, extract(epoch from expires_at)::float8 * 1000 as expires from queue.dispatcher where name like '%/' || $1 order by id desc`,
     [String(pid)]
   )
-  return row && { id: row.id, expires: Number(row.expires) }
+  return row
 }
 async function databaseNow(): Promise<number> {
   const [row] = await fresh.database.query<{ now: number }>(
-    `select extract(epoch from clock_timestamp()) * 1000 as now`
+    `select extract(epoch from clock_timestamp())::float8 * 1000 as now`
   )
-  return Number(row?.now)
+  return row?.now ?? NaN
 }
 /** When the attempt after that one began. */
 async function takenAt({ task, attempt }: Run): Promise<number> {
   const [row] = await fresh.database.query<{ at: number }>(
     `select extract(epoch from coalesce(
        (select started_at from queue.attempt a where a.task = t.id and a.attempt = $2),
-       case when t.attempts = $2 then t.started_at end)) * 1000 as at
+       case when t.attempts = $2 then t.started_at end))::float8 * 1000 as at
      from queue.task t where t.id = $1`,
     [task, attempt + 1]
   )
-  return Number(row?.at ?? NaN)
+  return row?.at ?? NaN
 }
 
 /** Starts all VMs; resolves with an engine once it runs several of the starts. */
