@@ -88,7 +88,7 @@ const toChange = (row: ChangeRow): VmChange => ({
 })
 
 /** Looked-up VMs of one host: those in `vms` are there, those in `absent` are not. `full`: there are no others. */
-export async function recordVms(
+async function recordVms(
   sql: Sql,
   sight: Sight,
   host: string,

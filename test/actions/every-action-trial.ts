@@ -28,7 +28,7 @@ function expectSame(now: readonly string[], expected: readonly string[], what: s
   throw new Error(`${what}: ${told.length} lines: ${told.slice(0, 6).join('\n   ')}`)
 }
 
-export async function staged({ row, place }: Trial): Promise<Stage> {
+async function staged({ row, place }: Trial): Promise<Stage> {
   place.renew()
   const args = await row.stage(place)
   return { args, before: await place.picture() }
@@ -131,7 +131,7 @@ export async function wrong(trial: Trial, call: Call, how: Wrong, done: Done): P
 type Ended = { task: Task; before: Picture; done: Done; place: Place; may: { leaves: string } | undefined }
 
 /** Complete: all of it is there. Failed: it says why, and nothing of it is left but what the row says. */
-export async function truthful({ task, before, done, place, may }: Ended): Promise<void> {
+async function truthful({ task, before, done, place, may }: Ended): Promise<void> {
   if (task.state === 'complete') {
     if (may) return onlyAbout(surplus(await place.changed(before, done.changes), done.changes), may.leaves)
     expectSame(await place.changed(before, done.changes), done.changes, 'of a complete task')

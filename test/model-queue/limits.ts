@@ -72,7 +72,7 @@ function room(state: State, key: string): number {
 
 const nulls = (position: number | null): number => position ?? Infinity
 
-export function grant(state: State, freed: ReadonlySet<string>): void {
+function grant(state: State, freed: ReadonlySet<string>): void {
   if (freed.size === 0) return
   const queued = [...state.open].filter((task) => costs(task).some((cost) => cost.queued))
   const queuesFor = (task: Task, key: string) => task.costs.get(key)?.queued ?? false

@@ -32,7 +32,7 @@ export function randomPlan(dice: Dice, request: { earlier: readonly number[]; no
   })
 }
 
-export function randomTask(dice: Dice, depth: number): Planned {
+function randomTask(dice: Dice, depth: number): Planned {
   const kind = dice.next()
   const host = dice.below(2)
   const vm = `vm/${dice.below(VMS)}`
