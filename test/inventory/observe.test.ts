@@ -255,6 +255,8 @@ describe('storage', () => {
       name: 'nfs1',
       shared: true,
       type: 'dir',
+      thinPercent: 25,
+      rawPercent: 100,
       pools: {
         h1: { pool: 'nfs1', target: '/srv/nfs1', active: true },
         h2: { pool: 'shared', target: '/srv/nfs1', active: true }
