@@ -104,6 +104,12 @@ const proofs: Readonly<Record<string, Proof>> = {
     env: { TASKOMATIC_EVERY_WAY: '1' },
     minutes: 10
   },
+  'fault-matrix': {
+    what: 'real faults in the middle of migrations between real hosts, also those that fail now and then on a busy machine',
+    command: ['vitest', 'run', '--project', 'system', 'test/system/fault-matrix.test.ts'],
+    env: { TASKOMATIC_FAULT_MATRIX: 'all' },
+    minutes: 3
+  },
   'event-cut': {
     what: "a host's events are cut for 10 s while virsh changes 50 VMs; right again within 1 s",
     command: test('test/dispatcher/watch-cut.test.ts'),

@@ -21,9 +21,9 @@ const phases: readonly Phase[] = [
   {
     name: 'unit and database tests',
     projects: ['unit', 'database', 'queue-pg15', 'notify-off'],
-    timeoutMs: 15 * 60_000
+    timeoutMs: 40 * 60_000
   },
-  { name: 'system tests', projects: ['system'], timeoutMs: 20 * 60_000 }
+  { name: 'system tests', projects: ['system'], timeoutMs: 30 * 60_000 }
 ]
 
 const filters = process.argv.slice(2)
