@@ -409,16 +409,10 @@ begin
 end;
 $$;
 
--- What one host said of VMs at one sight. `p_absent` were asked for and are not there; a full listing makes every VM absent that it does
--- not name.
-create function inventory.record_vms(
-  p_host text,
-  p_generation bigint,
-  p_at timestamptz,
-  p_vms jsonb,
-  p_absent uuid[],
-  p_full boolean
-) returns table (vm uuid, name text, was_state text, was_power text, now_state text, now_power text, resized boolean)
+-- What one host lists at one sight: every VM that it does not name is absent there.
+create function inventory.record_vms(p_host text, p_generation bigint, p_at timestamptz, p_vms jsonb) returns table (
+  vm uuid, name text, was_state text, was_power text, now_state text, now_power text, resized boolean
+)
 language plpgsql set plan_cache_mode = force_generic_plan
 as $$
 declare
@@ -428,10 +422,8 @@ begin
   from (
     select (e.value ->> 'uuid')::uuid as vm, e.value as seen from jsonb_array_elements(p_vms) e (value)
     union all
-    select a.vm, null from unnest(p_absent) as a (vm)
-    union all
     select w.vm, null from inventory.whereabouts w
-    where p_full and w.host = p_host and w.state <> 'absent'
+    where w.host = p_host and w.state <> 'absent'
       and w.vm <> all (array(select (e.value ->> 'uuid')::uuid from jsonb_array_elements(p_vms) e (value)))
   ) s;
   return query

@@ -777,9 +777,9 @@ $$;
 
 ALTER FUNCTION inventory.record_sights(p_sights jsonb) OWNER TO taskomatic_owner;
 
--- Name: record_vms(text, bigint, timestamp with time zone, jsonb, uuid[], boolean); Type: FUNCTION; Schema: inventory
+-- Name: record_vms(text, bigint, timestamp with time zone, jsonb); Type: FUNCTION; Schema: inventory
 
-CREATE FUNCTION inventory.record_vms(p_host text, p_generation bigint, p_at timestamp with time zone, p_vms jsonb, p_absent uuid[], p_full boolean) RETURNS TABLE(vm uuid, name text, was_state text, was_power text, now_state text, now_power text, resized boolean)
+CREATE FUNCTION inventory.record_vms(p_host text, p_generation bigint, p_at timestamp with time zone, p_vms jsonb) RETURNS TABLE(vm uuid, name text, was_state text, was_power text, now_state text, now_power text, resized boolean)
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     AS $$
@@ -790,10 +790,8 @@ begin
   from (
     select (e.value ->> 'uuid')::uuid as vm, e.value as seen from jsonb_array_elements(p_vms) e (value)
     union all
-    select a.vm, null from unnest(p_absent) as a (vm)
-    union all
     select w.vm, null from inventory.whereabouts w
-    where p_full and w.host = p_host and w.state <> 'absent'
+    where w.host = p_host and w.state <> 'absent'
       and w.vm <> all (array(select (e.value ->> 'uuid')::uuid from jsonb_array_elements(p_vms) e (value)))
   ) s;
   return query
@@ -802,7 +800,7 @@ begin
 end;
 $$;
 
-ALTER FUNCTION inventory.record_vms(p_host text, p_generation bigint, p_at timestamp with time zone, p_vms jsonb, p_absent uuid[], p_full boolean) OWNER TO taskomatic_owner;
+ALTER FUNCTION inventory.record_vms(p_host text, p_generation bigint, p_at timestamp with time zone, p_vms jsonb) OWNER TO taskomatic_owner;
 
 -- Name: reserve(bigint, text, uuid, bigint); Type: FUNCTION; Schema: inventory
 
@@ -5808,10 +5806,10 @@ GRANT ALL ON FUNCTION inventory.promised_bytes(p_store text) TO taskomatic_clien
 REVOKE ALL ON FUNCTION inventory.record_sights(p_sights jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION inventory.record_sights(p_sights jsonb) TO taskomatic_client;
 
--- Name: FUNCTION record_vms(p_host text, p_generation bigint, p_at timestamp with time zone, p_vms jsonb, p_absent uuid[], p_full boolean); Type: ACL; Schema: inventory
+-- Name: FUNCTION record_vms(p_host text, p_generation bigint, p_at timestamp with time zone, p_vms jsonb); Type: ACL; Schema: inventory
 
-REVOKE ALL ON FUNCTION inventory.record_vms(p_host text, p_generation bigint, p_at timestamp with time zone, p_vms jsonb, p_absent uuid[], p_full boolean) FROM PUBLIC;
-GRANT ALL ON FUNCTION inventory.record_vms(p_host text, p_generation bigint, p_at timestamp with time zone, p_vms jsonb, p_absent uuid[], p_full boolean) TO taskomatic_client;
+REVOKE ALL ON FUNCTION inventory.record_vms(p_host text, p_generation bigint, p_at timestamp with time zone, p_vms jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION inventory.record_vms(p_host text, p_generation bigint, p_at timestamp with time zone, p_vms jsonb) TO taskomatic_client;
 
 -- Name: FUNCTION reserve(p_task bigint, p_host text, p_vm uuid, p_memory_mib bigint); Type: ACL; Schema: inventory
 

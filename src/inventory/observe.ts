@@ -2,7 +2,7 @@
 // late answer never overwrites a newer one. Nothing here decides anything: it writes down.
 import { DatabaseError } from '../db/error.ts'
 import type { Sql, Tx } from '../db/open.ts'
-import type { HostConnection, HostIdentity } from '../model/host.ts'
+import type { HostIdentity } from '../model/host.ts'
 import type { ObservedNetwork, ObservedPool } from '../model/storage.ts'
 import type { ObservedVm } from '../model/vm.ts'
 import { InventoryError } from './error.ts'
@@ -45,7 +45,12 @@ export async function beginSights(sql: Sql, count: number): Promise<Sight[]> {
 /** Everything that a host has. What is not in it becomes absent there. Returns what differs from what was held true. */
 export async function recordListing(tx: Tx, sight: Sight, host: string, listing: Listing): Promise<VmChange[]> {
   await lockHost(tx, host)
-  const changes = await recordVms(tx, sight, host, listing.vms, { full: true })
+  const rows = await tx.query<ChangeRow>(`select * from inventory.record_vms($1, $2, $3, $4)`, [
+    host,
+    sight.generation,
+    sight.at,
+    JSON.stringify(listing.vms)
+  ])
   const pools = listing.pools.map((pool) => pool.name)
   await tx.query(`delete from inventory.pool where host = $1 and generation < $2 and not (name = any ($3::text[]))`, [
     host,
@@ -56,18 +61,7 @@ export async function recordListing(tx: Tx, sight: Sight, host: string, listing:
   await dropEmptyStores(tx)
   await writeNetworks(tx, sight, host, listing.networks)
   await tx.query(`update inventory.host set listed_at = $2 where name = $1`, [host, sight.at])
-  return changes
-}
-
-/** One look-up of a VM; undefined = the host says that it has no such VM. */
-export async function recordVm(
-  sql: Sql,
-  sight: Sight,
-  host: string,
-  uuid: string,
-  vm: ObservedVm | undefined
-): Promise<VmChange[]> {
-  return recordVms(sql, sight, host, vm ? [vm] : [], { absent: vm ? [] : [uuid] })
+  return rows.map(toChange)
 }
 
 type ChangeRow = {
@@ -87,36 +81,20 @@ const toChange = (row: ChangeRow): VmChange => ({
   now: { state: row.now_state, power: row.now_power }
 })
 
-/** Looked-up VMs of one host: those in `vms` are there, those in `absent` are not. `full`: there are no others. */
-async function recordVms(
-  sql: Sql,
-  sight: Sight,
-  host: string,
-  vms: readonly ObservedVm[],
-  options: { absent?: readonly string[]; full?: boolean }
-): Promise<VmChange[]> {
-  const values = [host, sight.generation, sight.at, JSON.stringify(vms), options.absent ?? [], options.full ?? false]
-  const rows = await known(
-    sql.query<ChangeRow>(`select * from inventory.record_vms($1, $2, $3, $4, $5, $6)`, values),
-    host
-  )
-  return rows.map(toChange)
-}
-
 /** One look-up; `seen` left out: the host says that it has no such VM. */
 export type SightOfVm = Sight & { host: string; vm: string; seen: ObservedVm | undefined }
 
-/** Look-ups on any number of hosts, in one statement. @throws InventoryError `unknown_host`: then none is recorded */
-export async function recordSights(sql: Sql, sights: readonly SightOfVm[]): Promise<void> {
-  const hosts = [...new Set(sights.map(({ host }) => host))].join(', ')
-  await known(sql.query(`select from inventory.record_sights($1)`, [JSON.stringify(sights)]), hosts)
-}
-
-async function known<T>(recording: Promise<T>, hosts: string): Promise<T> {
+/**
+ * Look-ups on any number of hosts, in one statement. Returns what differs from what was held true.
+ * @throws InventoryError `unknown_host`: then none is recorded
+ */
+export async function recordSights(sql: Sql, sights: readonly SightOfVm[]): Promise<VmChange[]> {
   try {
-    return await recording
+    const rows = await sql.query<ChangeRow>(`select * from inventory.record_sights($1)`, [JSON.stringify(sights)])
+    return rows.map(toChange)
   } catch (error) {
     if (!(error instanceof DatabaseError) || error.constraint !== 'whereabouts_host_fkey') throw error
+    const hosts = [...new Set(sights.map(({ host }) => host))].join(', ')
     throw new InventoryError('unknown_host', `there is no host ${hosts}`, { cause: error })
   }
 }
@@ -263,22 +241,6 @@ export async function recordHost(sql: Sql, sight: Sight, host: string, identity:
     ]
   )
   if (rows.length === 0) throw new InventoryError('unknown_host', `there is no host ${host} with UUID ${identity.uuid}`)
-}
-
-/** `since` stays when only the reason changes. */
-export async function setConnection(
-  sql: Sql,
-  host: string,
-  connection: HostConnection,
-  reason: string | null
-): Promise<void> {
-  await sql.query(
-    `update inventory.host set
-       connection_since = case when connection = $2 then connection_since else clock_timestamp() end,
-       connection = $2, connection_reason = $3
-     where name = $1 and (connection, connection_reason) is distinct from ($2::inventory.connection, $3::text)`,
-    [host, connection, reason]
-  )
 }
 
 /** Forgets VMs that have been gone from everywhere for this long, and where they were. Returns how many. */

@@ -8,12 +8,7 @@ export type Presence = 'active' | 'defined' | 'absent' | 'unknown'
 
 export type Whereabouts = { host: string; state: Presence }[]
 
-/** By host's name. As last seen: a host that is down may say otherwise when it is back. */
-export async function whereabouts(sql: Sql, uuid: string): Promise<Whereabouts> {
-  return (await allWhereabouts(sql, [uuid]))[0] ?? []
-}
-
-/** The same of many VMs, in their order. */
+/** Of each VM, in their order, by host's name. As last seen: a host that is down may say otherwise when it is back. */
 export async function allWhereabouts(sql: Sql, uuids: readonly string[]): Promise<Whereabouts[]> {
   const rows = await sql.query<{ vm: string; host: string; state: Presence }>(
     `select vm, host, state from inventory.whereabouts where vm = any ($1::uuid[]) order by host`,
@@ -25,14 +20,10 @@ export async function allWhereabouts(sql: Sql, uuids: readonly string[]): Promis
 }
 
 /**
- * Notes, before acting, that an attempt may bring the VM to this host: unknown until it is looked at there. A host where it is
+ * Notes, before acting, that attempts may bring VMs to these hosts: unknown until they are looked at there. A host where a VM is
  * known to be present stays so.
- * @throws InventoryError `unknown_host`
+ * @throws InventoryError `unknown_host`: then nothing is noted
  */
-export const bindWhereabouts = (sql: Sql, uuid: string, host: string): Promise<void> =>
-  bindAllWhereabouts(sql, [{ uuid, host }])
-
-/** The same for many VMs, all or none. */
 export async function bindAllWhereabouts(sql: Sql, places: readonly { uuid: string; host: string }[]): Promise<void> {
   try {
     // With a number of its own: a look that began before cannot say that nothing came of the attempt.

@@ -14,12 +14,13 @@ import { readDefinition } from '../../src/inventory/definitions.ts'
 import type { HostFacts, PoolFacts, VmFacts } from '../../src/inventory/facts.ts'
 import { addHost, forgetHost } from '../../src/inventory/hosts.ts'
 import { loadFacts } from '../../src/inventory/load.ts'
-import { setConnection, type VmChange } from '../../src/inventory/observe.ts'
+import type { VmChange } from '../../src/inventory/observe.ts'
 import type { VmSpec } from '../../src/model/vm.ts'
 import { registerDispatcher } from '../../src/queue/dispatch.ts'
 import { startSimFleet, type SimFleet } from '../../src/sim/fleet.ts'
 import { freshDatabase, type FreshDatabase } from '../support/postgres.ts'
 import { eventually } from '../system/eventually.ts'
+import { setConnection } from '../inventory/seen.ts'
 
 const mark = { instance: randomUUID(), task: 1, generation: 1 }
 const everything = { savedImage: true, snapshots: true, firmwareState: true }

@@ -10,9 +10,9 @@ import { HostConnections } from '../../src/host/connections.ts'
 import { createApi } from '../../src/http/api.ts'
 import { listen } from '../../src/http/server.ts'
 import { tokenAuthenticator } from '../../src/identity/token.ts'
-import { beginSight, recordListing, setConnection } from '../../src/inventory/observe.ts'
+import { beginSight, recordListing } from '../../src/inventory/observe.ts'
 import { freshDatabase, type FreshDatabase } from '../support/postgres.ts'
-import { knownHost, seenPool, seenVm } from '../inventory/seen.ts'
+import { knownHost, seenPool, seenVm, setConnection } from '../inventory/seen.ts'
 
 export const token = 'tkm_test'
 

@@ -4,12 +4,12 @@ import fc from 'fast-check'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Database } from '../../src/db/open.ts'
 import { changeLabels, readLabels } from '../../src/inventory/labels.ts'
-import { beginSight, recordListing, setConnection } from '../../src/inventory/observe.ts'
+import { beginSight, recordListing } from '../../src/inventory/observe.ts'
 import { placeVm, reserveOn } from '../../src/inventory/place.ts'
 import { listHosts, listVms } from '../../src/inventory/read.ts'
 import { matches, parseLabel, parseSelector } from '../../src/model/selector.ts'
 import { freshDatabase, type FreshDatabase } from '../support/postgres.ts'
-import { knownHost, seenVm } from './seen.ts'
+import { knownHost, seenVm, setConnection } from './seen.ts'
 
 let fresh: FreshDatabase
 let db: Database

@@ -4,9 +4,9 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { Database } from '../../src/db/open.ts'
 import { loadFacts } from '../../src/inventory/load.ts'
 import { newMacs } from '../../src/inventory/macs.ts'
-import { beginSight, recordVm } from '../../src/inventory/observe.ts'
+import { beginSight } from '../../src/inventory/observe.ts'
 import { freshDatabase, type FreshDatabase } from '../support/postgres.ts'
-import { knownHost, seenVm } from './seen.ts'
+import { knownHost, recordVm, seenVm } from './seen.ts'
 
 let fresh: FreshDatabase
 let db: Database

@@ -5,20 +5,14 @@ import type { Database } from '../../src/db/open.ts'
 import type { HostFacts, PoolFacts, StoreFacts, VmFacts, VolumeFacts } from '../../src/inventory/facts.ts'
 import { forgetHost } from '../../src/inventory/hosts.ts'
 import { loadFacts } from '../../src/inventory/load.ts'
-import {
-  beginSight,
-  beginSights,
-  recordListing,
-  recordPool,
-  recordSights,
-  recordVm,
-  setConnection
-} from '../../src/inventory/observe.ts'
+import { beginSight, beginSights, recordListing, recordPool, recordSights } from '../../src/inventory/observe.ts'
 import type { Listing } from '../../src/inventory/observe.ts'
 import { shareStore } from '../../src/inventory/stores.ts'
-import { bindWhereabouts, whereabouts } from '../../src/inventory/whereabouts.ts'
+import { setWatchedConnection, shareWatches } from '../../src/inventory/watches.ts'
+import type { HostConnection } from '../../src/model/host.ts'
+import { registerDispatcher } from '../../src/queue/dispatch.ts'
 import { freshDatabase, type FreshDatabase } from '../support/postgres.ts'
-import { knownHost, seenDisk, seenPool, seenVm, seenVolume } from './seen.ts'
+import { bindWhereabouts, knownHost, recordVm, seenDisk, seenPool, seenVm, seenVolume, whereabouts } from './seen.ts'
 
 let fresh: FreshDatabase
 let db: Database
@@ -348,12 +342,16 @@ test('the connection keeps since when it is as it is', async () => {
     db.query<{ connection: string; connection_since: Date; connection_reason: string | null }>(
       'select connection, connection_since, connection_reason from inventory.host'
     )
-  await setConnection(db, 'h1', 'down', 'refused')
+  const watcher = await registerDispatcher(db, { name: 'watcher', leaseMs: 60_000 })
+  await shareWatches(db, watcher.id)
+  const say = async (connection: HostConnection, reason: string | null) =>
+    expect(await setWatchedConnection(db, watcher.id, 'h1', { connection, reason })).toBe(true)
+  await say('down', 'refused')
   const [first] = await read()
-  await setConnection(db, 'h1', 'down', 'timeout')
+  await say('down', 'timeout')
   const [second] = await read()
   expect(second).toEqual({ ...first, connection_reason: 'timeout' })
-  await setConnection(db, 'h1', 'up', null)
+  await say('up', null)
   const [third] = await read()
   expect(third?.connection).toBe('up')
   expect(third?.connection_since.getTime()).toBeGreaterThan(first?.connection_since.getTime() ?? Infinity)

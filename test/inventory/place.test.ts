@@ -4,12 +4,12 @@ import { randomUUID } from 'node:crypto'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { Database } from '../../src/db/open.ts'
 import { setCordon } from '../../src/inventory/hosts.ts'
-import { beginSight, recordListing, recordVm, setConnection } from '../../src/inventory/observe.ts'
+import { beginSight, recordListing } from '../../src/inventory/observe.ts'
 import { endPromises } from '../../src/dispatcher/watch-room.ts'
 import { placeVm, reserveMany, reserveOn, ROOM_CHANNEL, type Need } from '../../src/inventory/place.ts'
 import { freshDatabase, type FreshDatabase } from '../support/postgres.ts'
 import { eventually } from '../system/eventually.ts'
-import { knownHost, seenPool, seenVm } from './seen.ts'
+import { knownHost, recordVm, seenPool, seenVm, setConnection } from './seen.ts'
 
 let fresh: FreshDatabase
 let db: Database

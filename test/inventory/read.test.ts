@@ -5,12 +5,11 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { Database } from '../../src/db/open.ts'
 import { addHost, forgetHost, hostOfMachine, knownHosts, mayRunOn, setCordon } from '../../src/inventory/hosts.ts'
 import { confirmOff } from '../../src/inventory/maintenance.ts'
-import { beginSight, forgetGone, recordListing, recordVm, setConnection } from '../../src/inventory/observe.ts'
+import { beginSight, forgetGone, recordListing } from '../../src/inventory/observe.ts'
 import { listHosts, listNetworks, listPools, listStores, listVms, listVolumes } from '../../src/inventory/read.ts'
 import { closeNames, findVm } from '../../src/inventory/resolve.ts'
-import { bindWhereabouts } from '../../src/inventory/whereabouts.ts'
 import { freshDatabase, type FreshDatabase } from '../support/postgres.ts'
-import { knownHost, seenPool, seenVm, seenVolume } from './seen.ts'
+import { bindWhereabouts, knownHost, recordVm, seenPool, seenVm, seenVolume, setConnection } from './seen.ts'
 
 let fresh: FreshDatabase
 let db: Database

@@ -2,8 +2,9 @@
 import { randomUUID } from 'node:crypto'
 import type { Sql } from '../../src/db/open.ts'
 import { addHost } from '../../src/inventory/hosts.ts'
-import { beginSight, recordHost } from '../../src/inventory/observe.ts'
-import type { HostIdentity } from '../../src/model/host.ts'
+import { beginSight, recordHost, recordSights, type Sight, type VmChange } from '../../src/inventory/observe.ts'
+import { allWhereabouts, bindAllWhereabouts, type Whereabouts } from '../../src/inventory/whereabouts.ts'
+import type { HostConnection, HostIdentity } from '../../src/model/host.ts'
 import type { ObservedPool, ObservedVolume } from '../../src/model/storage.ts'
 import type { ObservedVm, VmDisk } from '../../src/model/vm.ts'
 
@@ -101,4 +102,32 @@ export async function knownHost(sql: Sql, name: string, host: Partial<HostIdenti
   })
   await recordHost(sql, await beginSight(sql), name, identity(uuid, host))
   return uuid
+}
+
+/** One look-up of one VM; undefined = the host says that it has no such VM. */
+export const recordVm = (
+  sql: Sql,
+  sight: Sight,
+  host: string,
+  vm: string,
+  seen: ObservedVm | undefined
+): Promise<VmChange[]> => recordSights(sql, [{ ...sight, host, vm, seen }])
+
+export const whereabouts = async (sql: Sql, uuid: string): Promise<Whereabouts> =>
+  (await allWhereabouts(sql, [uuid]))[0] ?? []
+
+export const bindWhereabouts = (sql: Sql, uuid: string, host: string): Promise<void> =>
+  bindAllWhereabouts(sql, [{ uuid, host }])
+
+/** As its watcher says it (inventory.set_watched_connection), of a host that nobody watches. */
+export async function setConnection(
+  sql: Sql,
+  host: string,
+  connection: HostConnection,
+  reason: string | null
+): Promise<void> {
+  await sql.query(
+    `update inventory.host set connection_since = clock_timestamp(), connection = $2, connection_reason = $3 where name = $1`,
+    [host, connection, reason]
+  )
 }
