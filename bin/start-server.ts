@@ -12,6 +12,7 @@ import { initDatabase } from '../src/db/init.ts'
 import { DatabaseError } from '../src/db/error.ts'
 import { openDatabase, type Database } from '../src/db/open.ts'
 import { startEngine, type Engine } from '../src/dispatcher/engine.ts'
+import { defaultLeaseMs } from '../src/dispatcher/lease.ts'
 import type { HostConnectionsOptions } from '../src/host/connections.ts'
 import { createApi } from '../src/http/api.ts'
 import { listen } from '../src/http/server.ts'
@@ -49,9 +50,8 @@ export type RunningServer = {
 
 export const DEFAULT_PORT = 7420
 
-/** The dispatcher's own defaults. */
+/** The dispatcher's own default. */
 const DEFAULT_DRAIN_MS = 30_000
-const DEFAULT_LEASE_MS = 10_000
 /** What a part may take beyond that to stop, e.g. while the database is gone, before the next is stopped all the same. */
 const STOP_MS = 10_000
 
@@ -77,7 +77,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     await mkdir(stateDirectory, { recursive: true, mode: 0o700 })
     const token = await openToken(tokenFile(stateDirectory))
     const databaseUrl = options.databaseUrl ?? (await startOwnDatabase(stateDirectory, log, stops))
-    const leaseMs = options.leaseMs ?? DEFAULT_LEASE_MS
+    const leaseMs = options.leaseMs ?? defaultLeaseMs
     const database = openDatabase({
       url: databaseUrl,
       poolSize: 20,

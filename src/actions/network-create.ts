@@ -1,6 +1,5 @@
 // Makes a virtual network on a host: defined, started, and started again with its host. In a file of its own words, or as XML.
 import { Type, type Static } from 'typebox'
-import { HostError } from '../host/error.ts'
 import type { Host } from '../host/host.ts'
 import { isRangeOf, networkNameIn, subnetOf, type NetworkSpec } from '../host/network-xml.ts'
 import { quote } from '../model/name.ts'
@@ -22,6 +21,7 @@ import { attempt, type Step } from './attempt.ts'
 import { ownError } from './error.ts'
 import { refuseUnknownHost } from './host-refusal.ts'
 import { networkClaims, networkFields, networkId } from './network-args.ts'
+import { isRefused, putBack } from './put-back.ts'
 
 const ipv4 = (description: string) =>
   Type.Object(
@@ -180,7 +180,7 @@ async function create(ctx: ActionContext, given: Args, step: Step): Promise<Outc
   try {
     await make(host, given, before, step)
   } catch (error) {
-    if (!before) await takeBack(ctx, given, error)
+    if (!before && isRefused(error)) await takeBack(ctx, given)
     throw error
   }
   step('look whether it is active')
@@ -214,17 +214,14 @@ async function make(host: Host, given: Args, before: ObservedNetwork | undefined
 }
 
 /** What the host refused to start or to keep was defined by us, and is undefined again. */
-async function takeBack(ctx: ActionContext, given: Args, error: unknown): Promise<void> {
-  if (!(error instanceof HostError) || error.code !== 'refused') return
-  try {
-    const left = await ctx.host(given.host).network(given.network)
-    if (left?.active) await ctx.host(given.host).stopNetwork(given.network)
-    if (left) await ctx.host(given.host).undefineNetwork(given.network)
+function takeBack(ctx: ActionContext, given: Args): Promise<void> {
+  const host = ctx.host(given.host)
+  return putBack(ctx, `${networkId(given)} may be left defined`, async () => {
+    const left = await host.network(given.network)
+    if (left?.active) await host.stopNetwork(given.network)
+    if (left) await host.undefineNetwork(given.network)
     await ctx.observe.host(given.host)
-  } catch (other) {
-    // It must not hide why it was needed.
-    ctx.log('warn', `${networkId(given)} may be left defined: ${other instanceof Error ? other.message : ''}`)
-  }
+  })
 }
 
 async function probe(ctx: ActionContext, given: Args): Promise<Probe> {

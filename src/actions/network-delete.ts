@@ -1,5 +1,4 @@
 // Takes a network off its host: stopped and undefined. Refused while running VMs of its host have an interface in it.
-import { HostError } from '../host/error.ts'
 import {
   action,
   complete,
@@ -21,6 +20,7 @@ import {
   refuseUsedNetwork,
   type NetworkArgs
 } from './network-args.ts'
+import { isRefused, putBack } from './put-back.ts'
 
 export const networkDelete = action({
   name: 'network.delete',
@@ -59,7 +59,7 @@ async function remove(ctx: ActionContext, given: NetworkArgs, step: Step): Promi
       try {
         await host.undefineNetwork(given.network)
       } catch (error) {
-        if (network.active && error instanceof HostError && error.code === 'refused') await startAgain(ctx, given)
+        if (network.active && isRefused(error)) await startAgain(ctx, given)
         throw error
       }
     }
@@ -79,15 +79,11 @@ async function remove(ctx: ActionContext, given: NetworkArgs, step: Step): Promi
 }
 
 /** What stays is as it was. */
-async function startAgain(ctx: ActionContext, given: NetworkArgs): Promise<void> {
-  try {
+const startAgain = (ctx: ActionContext, given: NetworkArgs): Promise<void> =>
+  putBack(ctx, `${networkId(given)} is left stopped`, async () => {
     await ctx.host(given.host).startNetwork(given.network)
     await ctx.observe.host(given.host)
-  } catch (error) {
-    // It must not hide why it was needed.
-    ctx.log('warn', `${networkId(given)} is left stopped: ${error instanceof Error ? error.message : ''}`)
-  }
-}
+  })
 
 async function probe(ctx: ActionContext, given: NetworkArgs): Promise<Probe> {
   const network = await ctx.host(given.host).network(given.network)

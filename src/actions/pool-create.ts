@@ -1,7 +1,6 @@
 // Makes a pool on one host: define, build (never over existing data), start, autostart. Pools with one remote source are one store by
 // themselves; of others it is declared, and proven (store.share).
 import { Type, type Static } from 'typebox'
-import { HostError } from '../host/error.ts'
 import { poolProblem, targetOf, type PoolSpec } from '../host/pool-xml.ts'
 import { isSamePool } from '../host/storage.ts'
 import type { FleetState } from '../inventory/fleet-state.ts'
@@ -24,6 +23,7 @@ import { ownError } from './error.ts'
 import { refuseUnknownHost } from './host-refusal.ts'
 import { poolClaims, poolFields, poolId, storeNameOf } from './pool-args.ts'
 import { exclusive } from './vm-place.ts'
+import { isRefused, putBack } from './put-back.ts'
 
 const text = (description: string, maxLength = 255) => Type.String({ description, minLength: 1, maxLength })
 
@@ -203,7 +203,7 @@ async function create(ctx: ActionContext, given: Args, step: Step): Promise<Outc
       step('set autostart')
       await host.setPoolAutostart(given.pool, given.autostart ?? true)
     } catch (error) {
-      if (!before) await takeBack(ctx, given, error)
+      if (!before && isRefused(error)) await takeBack(ctx, given)
       throw error
     }
   }
@@ -216,17 +216,14 @@ async function create(ctx: ActionContext, given: Args, step: Step): Promise<Outc
 }
 
 /** What the host refused to build, to start or to keep was defined by us, and is undefined again; a build is never undone. */
-async function takeBack(ctx: ActionContext, given: Args, error: unknown): Promise<void> {
-  if (!(error instanceof HostError) || error.code !== 'refused') return
-  try {
-    const left = await ctx.host(given.host).pool(given.pool)
-    if (left?.active) await ctx.host(given.host).stopPool(given.pool)
-    if (left) await ctx.host(given.host).undefinePool(given.pool)
+function takeBack(ctx: ActionContext, given: Args): Promise<void> {
+  const host = ctx.host(given.host)
+  return putBack(ctx, `${poolId(given)} may be left defined`, async () => {
+    const left = await host.pool(given.pool)
+    if (left?.active) await host.stopPool(given.pool)
+    if (left) await host.undefinePool(given.pool)
     await ctx.observe.pool(given.host, given.pool)
-  } catch (other) {
-    // It must not hide why it was needed.
-    ctx.log('warn', `${poolId(given)} may be left defined: ${other instanceof Error ? other.message : ''}`)
-  }
+  })
 }
 
 async function probe(ctx: ActionContext, given: Args): Promise<Probe> {

@@ -1,6 +1,5 @@
 // Takes a pool off its host: stopped and undefined. What is in it stays: data is only deleted volume by volume.
 import { Type, type Static } from 'typebox'
-import { HostError } from '../host/error.ts'
 import type { Host } from '../host/host.ts'
 import {
   action,
@@ -17,6 +16,7 @@ import { ownError } from './error.ts'
 import { knownPool, poolClaims, poolEffects, poolFields, poolId } from './pool-args.ts'
 import { onlyThisHost } from './pool-stop.ts'
 import { refuseUsedPool } from './pool-use.ts'
+import { isRefused, putBack } from './put-back.ts'
 
 const args = Type.Object({ ...poolFields, onlyThisHost }, { additionalProperties: false })
 
@@ -87,21 +87,17 @@ async function takeAway(
   try {
     await host.undefinePool(name)
   } catch (error) {
-    if (pool.active && error instanceof HostError && error.code === 'refused') await startAgain(ctx, host, name)
+    if (pool.active && isRefused(error)) await startAgain(ctx, host, name)
     throw error
   }
 }
 
 /** What stays is as it was. */
-async function startAgain(ctx: ActionContext, host: Host, name: string): Promise<void> {
-  try {
+const startAgain = (ctx: ActionContext, host: Host, name: string): Promise<void> =>
+  putBack(ctx, `pool ${name} is left stopped`, async () => {
     await host.startPool(name)
     await ctx.observe.pool(host.name, name)
-  } catch (error) {
-    // It must not hide why it was needed.
-    ctx.log('warn', `pool ${name} is left stopped: ${error instanceof Error ? error.message : ''}`)
-  }
-}
+  })
 
 async function probe(ctx: ActionContext, given: Args): Promise<Probe> {
   const pool = await ctx.host(given.host).pool(given.pool)

@@ -28,6 +28,7 @@ import { volumeSizeMiB } from './vm-create-args.ts'
 import { exclusive, hostClaim, poolClaimsOn } from './vm-place.ts'
 import { findVolume, handleOn, poolFor, refuseStore, storeWork, tellPools, workingHost } from './volume-place.ts'
 import { namesOf, readHostsOf, volumeUsersNow } from './volume-use.ts'
+import { putBack } from './put-back.ts'
 
 const mebibyte = 1024 * 1024
 
@@ -208,12 +209,8 @@ async function clone(ctx: ActionContext, given: Args, step: Step, sight: Sight):
 /** After a refusal nothing is to be left. After a lost reply the marker tells the next attempt what it finds. */
 async function tidy(ctx: ActionContext, { host, pool }: Places, given: Args, error: unknown): Promise<void> {
   if (!(error instanceof HostError) || (error.code !== 'refused' && error.code !== 'aborted')) return
-  try {
-    await unmakeVolume(ctx, host, { pool, name: given.name })
-  } catch (left) {
-    // It must not hide why it was needed.
-    ctx.log('warn', `the copy ${given.store}/${given.name} may be left: ${left instanceof Error ? left.message : ''}`)
-  }
+  const copy = { pool, name: given.name }
+  await putBack(ctx, `the copy ${given.store}/${given.name} may be left`, () => unmakeVolume(ctx, host, copy))
 }
 
 async function finish(ctx: ActionContext, { host, pool }: Places, given: Args, step: Step): Promise<Outcome> {

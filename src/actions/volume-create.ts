@@ -35,6 +35,7 @@ import { volumeSizeMiB } from './vm-create-args.ts'
 import { exclusive, hostClaim, poolClaimsOn, shared } from './vm-place.ts'
 import { findVolume, handleOn, poolFor, refuseStore, storeWork, tellPools, workingHost } from './volume-place.ts'
 import { readHostsOf } from './volume-use.ts'
+import { putBack } from './put-back.ts'
 
 const mebibyte = 1024 * 1024
 
@@ -239,12 +240,7 @@ async function tidy(
   error: unknown
 ): Promise<void> {
   if (!(error instanceof HostError) || (error.code !== 'refused' && error.code !== 'aborted')) return
-  try {
-    await unmakeVolume(ctx, host, place)
-  } catch (left) {
-    // It must not hide why it was needed.
-    ctx.log('warn', `volume ${place.name} may be left: ${left instanceof Error ? left.message : ''}`)
-  }
+  await putBack(ctx, `volume ${place.name} may be left`, () => unmakeVolume(ctx, host, place))
 }
 
 async function probe(ctx: ActionContext, given: Args, sight: Sight): Promise<Probe> {

@@ -28,6 +28,7 @@ import { exclusive, hostClaim, poolClaimsOn } from './vm-place.ts'
 import { attemptFlow, checksumOf, tellBytes } from './volume-flow.ts'
 import { findVolume, handleOn, refuseOverlaid, refuseStore, storeWork, tellPools, workingHost } from './volume-place.ts'
 import { readHostsOf, refuseSavedUser, refuseSavedUserNow, refuseUsedVolume, VolumeInUse } from './volume-use.ts'
+import { putBack } from './put-back.ts'
 
 const sectorBytes = 512
 /** Stores whose volumes are devices: what is in them has no format of its own that a host would look at. */
@@ -247,12 +248,7 @@ async function tidy(
   error: unknown
 ): Promise<void> {
   if (error instanceof HostError && !['refused', 'aborted', 'bad_input'].includes(error.code)) return
-  try {
-    await unmakeVolume(ctx, host, place)
-  } catch (left) {
-    // It must not hide why it was needed.
-    ctx.log('warn', `volume ${place.name} may be left in part: ${left instanceof Error ? left.message : ''}`)
-  }
+  await putBack(ctx, `volume ${place.name} may be left in part`, () => unmakeVolume(ctx, host, place))
 }
 
 async function finish(

@@ -30,7 +30,7 @@ export function boundPlace(task: ClaimedTask): Place {
 }
 
 /** Of an attempt that waited for units there, and did not start: the next one goes there, if it still can. */
-export function promisedHost({ bound }: ClaimedTask): string | null {
+function promisedHost({ bound }: ClaimedTask): string | null {
   const host = bound?.['tentative'] === true ? (bound['target'] ?? bound['host']) : null
   return typeof host === 'string' ? host : null
 }

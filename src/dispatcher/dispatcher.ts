@@ -133,7 +133,7 @@ class RunningDispatcher implements Dispatcher {
     this.#every(lookAgainMs, () => this.#lookAgain.round())
     this.#every(lookForReadyMs, () => this.#lookForReady())
     const guardPollMs = this.#options.guardPollMs ?? 5000
-    if (guardPollMs > 0) this.#every(guardPollMs, () => this.#poll())
+    if (guardPollMs > 0) this.#every(guardPollMs, () => this.#guard.poll())
     log.info({ dispatcher: this.#lease.id, workers: this.#workers, leaseMs: this.#lease.ms }, 'dispatcher started')
     this.wake()
   }
@@ -328,10 +328,6 @@ class RunningDispatcher implements Dispatcher {
     for (const { id, action } of taken)
       this.#options.log.warn({ task: id, action }, 'taken over: the dispatcher that ran it is gone')
     if (taken.length > 0) await this.#cancelAsked()
-  }
-
-  async #poll(): Promise<void> {
-    await this.#guard.poll()
   }
 
   async #lookForReady(): Promise<void> {

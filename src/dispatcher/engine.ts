@@ -11,7 +11,7 @@ import { startAutostarter, type Autostarter } from './autostart.ts'
 import { startDispatcher, type Dispatcher, type DispatcherOptions } from './dispatcher.ts'
 import { fenced } from './fenced.ts'
 import { startDefinitionKeeper } from './keep-definitions.ts'
-import { Lease } from './lease.ts'
+import { defaultLeaseMs, Lease } from './lease.ts'
 import { readInstance } from '../inventory/installation.ts'
 import { createSights } from './sights.ts'
 import { createObserver } from './watch-observer.ts'
@@ -46,7 +46,7 @@ export type Engine = {
 }
 
 export async function startEngine(options: EngineOptions): Promise<Engine> {
-  const { database, log, definitionKey, beats = database, leaseMs = 10_000 } = options
+  const { database, log, definitionKey, beats = database, leaseMs = defaultLeaseMs } = options
   const { workers, drainMs, guardPollMs, listen } = options
   const registry = new Map([...options.registry, ...internalActions])
   const instance = await readInstance(database)

@@ -5,6 +5,9 @@ import { performance } from 'node:perf_hooks'
 import type { Sql } from '../db/open.ts'
 import { beat, registerDispatcher, unregisterDispatcher } from '../queue/dispatch.ts'
 
+/** Of a lease that nothing else is said of. */
+export const defaultLeaseMs = 10_000
+
 export type LeaseParts = {
   /** A connection that nothing else uses: where hundreds of tasks queue for connections, beats must not. */
   beats: Sql

@@ -1,6 +1,6 @@
 // What comes before a task runs: its facts as observed, where it runs, its final claims and units, and whether it is still possible.
 import { mergeClaims } from '../actions/evaluate.ts'
-import type { Action, Outcome, Verdict } from '../actions/action.ts'
+import type { Action, Binding as Where, Outcome, Verdict } from '../actions/action.ts'
 import type { JsonObject } from '../db/json.ts'
 import type { Database, Tx } from '../db/open.ts'
 import { FleetState, NotLoaded } from '../inventory/fleet-state.ts'
@@ -33,9 +33,9 @@ async function startPlainly(
   { together }: Preparation,
   facts: TaskFacts,
   task: ClaimedTask,
-  action: Action
+  action: Action,
+  to: Where | null
 ): Promise<Prepared | undefined> {
-  const to = await facts.ask((state) => action.bindTo?.(task.args, state) ?? null, boundPlace(task))
   const where = plainPlace(task, action, to)
   if (!where) return undefined
   const { place, room } = where
@@ -51,11 +51,11 @@ export async function prepare(parts: Preparation, task: ClaimedTask, action: Act
   if (task.children)
     return { outcome: 'ready', state: await facts.forRun(action, boundPlace(task)), place: boundPlace(task) }
   if (before.host !== null) return { outcome: 'ready', state: await facts.forRun(action, before), place: before }
-  const plain = action.bindTo && !action.makesVolumes && (await startPlainly(parts, facts, task, action))
-  if (plain) return plain
   let place = nowhere
   if (action.bindTo) {
     const to = await facts.ask((state) => action.bindTo?.(task.args, state) ?? null, boundPlace(task))
+    const plain = await startPlainly(parts, facts, task, action, to)
+    if (plain) return plain
     const choice = await parts.database.transaction(async (tx) => {
       const within = facts.within(tx)
       const choose = () => chooseHost(tx, task, to, (question) => within.ask(question, boundPlace(task)))

@@ -11,7 +11,7 @@ import { bindMany, type Binding } from '../queue/bind.ts'
 import type { ClaimedTask } from '../queue/dispatch.ts'
 import { ensureResources } from '../queue/submit.ts'
 import { inverseStep, type UndoStep } from '../actions/rollback.ts'
-import { boundPlace, boundTo, promisedHost, type Place } from './choose-host.ts'
+import { boundPlace, boundTo, type Place } from './choose-host.ts'
 import { gather } from './gather.ts'
 
 export type LoadFacts = (subjects: readonly string[]) => Promise<Map<string, JsonObject | null>>
@@ -85,8 +85,8 @@ export function plainPlace(
   action: Action,
   to: Where | null
 ): { place: Place; room: StartRequest['room'] } | undefined {
-  if ('makesVolumes' in action || task.takenOver || task.bound?.['tentative'] === true || promisedHost(task) !== null)
-    return undefined
+  // One that was promised a place by an earlier attempt (`tentative`) goes there, if it still can.
+  if (action.makesVolumes || task.takenOver || task.bound?.['tentative'] === true) return undefined
   if (to === null) return { place: { host: null, target: null }, room: undefined }
   if ('place' in to || typeof to.target === 'object') return undefined
   const { host, target = null, room } = to

@@ -100,6 +100,13 @@ export async function startRoomKeeper({
   }
 }
 
+/** Of a promise `r`: its task neither runs now nor is about to. */
+const isNeededNoMore = `not exists (select from queue.run q where q.task = r.task)
+  and not exists (select from queue.ready q where q.task = r.task)
+  and not exists (select from queue.parked q where q.task = r.task and q.key = 'limit')
+  -- One that is renewed while this waits for its row is another promise.
+  and r.made_at < now()`
+
 /**
  * Ends promises whose tasks neither run now nor are about to: ended, or put back, in which case they are placed anew. A promise is
  * made in the transaction that binds its task, so that none is seen before its task runs, or waits for units to run there. Returns
@@ -108,11 +115,7 @@ export async function startRoomKeeper({
 export async function endPromises(database: Database): Promise<string[]> {
   const rows = await database.query<{ host: string; used: boolean }>(
     `delete from inventory.reservation r
-     where not exists (select from queue.run q where q.task = r.task)
-       and not exists (select from queue.ready q where q.task = r.task)
-       and not exists (select from queue.parked q where q.task = r.task and q.key = 'limit')
-       -- One that is renewed while this waits for its row is another promise.
-       and r.made_at < now()
+     where ${isNeededNoMore}
      returning r.host, exists (
        select from inventory.whereabouts w where w.vm = r.vm and w.host = r.host and w.state = 'active') as used`
   )
@@ -123,10 +126,7 @@ export async function endPromises(database: Database): Promise<string[]> {
 async function endStorePromises(database: Database): Promise<string[]> {
   const rows = await database.query<{ store: string; used: boolean }>(
     `delete from inventory.store_reservation r
-     where not exists (select from queue.run q where q.task = r.task)
-       and not exists (select from queue.ready q where q.task = r.task)
-       and not exists (select from queue.parked q where q.task = r.task and q.key = 'limit')
-       and r.made_at < now()
+     where ${isNeededNoMore}
      returning r.store, exists (
        select from inventory.pool p join inventory.volume v on v.host = p.host and v.pool = p.name
        where p.store = r.store and v.name = r.volume and v.capacity_bytes >= r.capacity_bytes) as used`

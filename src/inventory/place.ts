@@ -44,16 +44,12 @@ export async function reserveOn(
      from inventory.reserve($1, $2, $3, $4)`,
     [task, host, vm, memoryMiB]
   )
-  const lacking = row ? (row.reserved ? undefined : lacksRoom(row)) : `there is no host ${host}`
-  if (row && lacking === undefined) return { reserved: true, considered: asNamed(host, memoryMiB, row) }
-  const considered: JsonObject = {
-    chosen: null,
-    memoryMiB,
-    needMiB: row?.needMiB ?? null,
-    hosts: row ? [figures({ ...row, host }, lacking ?? '')] : [],
-    more: 0
-  }
-  return { reserved: false, reason: row ? `${host}: ${lacking}` : (lacking ?? ''), considered }
+  const none = { chosen: null, memoryMiB, needMiB: row?.needMiB ?? null, hosts: [], more: 0 }
+  if (!row) return { reserved: false, reason: `there is no host ${host}`, considered: none }
+  const lacking = row.reserved ? undefined : lacksRoom(row)
+  if (lacking === undefined) return { reserved: true, considered: asNamed(host, memoryMiB, row) }
+  const considered = { ...none, hosts: [figures({ ...row, host }, lacking)] }
+  return { reserved: false, reason: `${host}: ${lacking}`, considered }
 }
 
 type Figures = { freeMiB: number; expectedFreeMiB: number; needMiB: number }
