@@ -5,6 +5,7 @@ import type { ActionContext } from './action.ts'
 import { ownError } from './error.ts'
 import { unmakeVolume, VolumeTaken } from './new-volume.ts'
 import { poolFor } from './volume-place.ts'
+import { isRefused } from './put-back.ts'
 
 export type MadeVolume = { store: string; volume: string }
 
@@ -32,7 +33,7 @@ export async function tidyVolumes(
   made: readonly MadeVolume[],
   of: { what: string; told: (store: string) => Promise<void> }
 ): Promise<boolean> {
-  const refused = error instanceof VolumeTaken || (error instanceof HostError && error.code === 'refused')
+  const refused = error instanceof VolumeTaken || isRefused(error)
   if (!refused) return true
   try {
     await unmakeVolumes(ctx, host, made, of.told)

@@ -40,6 +40,7 @@ import { volumesOf } from './store-room.ts'
 import { bindToVm, exclusive, poolClaimsOn, shared, vmClaims, vmTitle } from './vm-place.ts'
 import { named } from './vm-refusal.ts'
 import { findVolume, poolFor, refuseStore, storeWork, tellPools } from './volume-place.ts'
+import { isRefused } from './put-back.ts'
 
 const appearsMs = 30_000
 
@@ -253,7 +254,7 @@ async function takeBack(
   error: unknown,
   step: Step
 ): Promise<void> {
-  const refused = error instanceof VolumeTaken || (error instanceof HostError && error.code === 'refused')
+  const refused = error instanceof VolumeTaken || isRefused(error)
   if (!refused) return
   try {
     const devices = await host.vmDevices(args.vm)

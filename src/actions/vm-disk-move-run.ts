@@ -12,6 +12,7 @@ import { lookAtDevices, placesOf, type Devices } from './vm-devices.ts'
 import type { DiskMoveArgs } from './vm-disk-move.ts'
 import { deletePlaced, findVolume, poolFor, tellPools } from './volume-place.ts'
 import { VolumeInUse } from './volume-use.ts'
+import { isRefused } from './put-back.ts'
 
 const pollMs = 500
 
@@ -65,7 +66,7 @@ export async function moveDisk(ctx: ActionContext, given: DiskMoveArgs, step: St
     }
   } catch (error) {
     if (error instanceof VolumeTaken) return failed(volumeTaken(error, host.name))
-    if (error instanceof HostError && error.code === 'refused') await tidy(ctx, move, step)
+    if (isRefused(error)) await tidy(ctx, move, step)
     throw error
   }
   return finish(ctx, given, move, step)
