@@ -17,7 +17,7 @@ export const nouns: Readonly<Record<string, NounEntry>> = {
   },
   store: {
     summary: 'stores: where bytes are',
-    verbs: 'list share',
+    verbs: 'list share set',
     load: async () => (await import('./commands/storage.ts')).store
   },
   pool: {
