@@ -74,9 +74,10 @@ for (const lostFunction of ['queue.settle(', 'queue.take_over(']) {
     const database = losing(fresh.database, lostFunction, 2)
     engine = await start(database, { leaseMs: 1000 })
     const submitter = createSubmitter({ database: fresh.database, registry })
-    const tasks = Array.from({ length: 20 }, (_, at) => ({ action: 'test.work', args: { name: `w${at}` } }))
     const ids: number[] = []
-    for (const task of tasks) {
+    // And on, until an answer was lost: some calls are made by the clock.
+    while (ids.length < 20 || database.lost === 0) {
+      const task = { action: 'test.work', args: { name: `w${ids.length}` } }
       const answer = await submitter.submit({ tasks: [task], by: 'test' })
       ids.push(answer.tasks[0]?.id ?? 0)
       engine.dispatcher.wake()
